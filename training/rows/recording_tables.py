@@ -52,11 +52,14 @@ class _Table:
     clock: Callable[[pa.Array, int], pa.Array] = lambda cells, first: cells
 
 
-def open_table_recordings(path: Path, name: str, settings: DataConfig) -> Source:
-    """Open a table of any kind. The types of its columns, or the first rows of a text file, show which are numbers."""
+def open_table_recordings(path: Path, name: str, settings: DataConfig, *, strict: bool = True) -> Source:
+    """Open a table of any kind. The types of its columns, or the first rows of a text file, show which are numbers.
+
+    `strict`: refuse a table without the column of labels, if the settings name one; a query has no labels.
+    """
     kind = TABLES[ending(path)]
     table = _text_table(path, settings) if kind == "text" else _typed_table(open_typed_file(kind, Part(path)), settings)
-    return _source(table, name, settings)
+    return _source(table, name, settings, strict=strict)
 
 
 def _text_table(path: Path, settings: DataConfig) -> _Table:
@@ -105,11 +108,11 @@ def _typed_table(file: TypedFile, settings: DataConfig) -> _Table:
     return _Table(path, names, numbers, batches, number)
 
 
-def _source(table: _Table, name: str, settings: DataConfig) -> Source:
+def _source(table: _Table, name: str, settings: DataConfig, *, strict: bool) -> Source:
     channels, notes = _channels(table, settings)
     labels: list[Any] = []
     label = settings.label if settings.label in table.columns else None
-    if label is None and settings.label != DataConfig().label:
+    if label is None and strict and settings.label != DataConfig().label:
         raise _no_column(table, settings.label, "data.label")
     clock = TimeReader(f"{table.path}:{settings.time}") if settings.time else None
     used = list(dict.fromkeys([*channels, *filter(None, (settings.time, settings.recording, label))]))

@@ -105,7 +105,7 @@ def _open_source(path: Path, name: str, settings: DataConfig, *, strict: bool) -
     if ending(path) in TABLES:
         from lookalike.training.rows.recording_tables import open_table_recordings
 
-        return open_table_recordings(path, name, settings)
+        return open_table_recordings(path, name, settings, strict=strict)
     from lookalike.training.rows.recording_sound import open_npy_recording, open_sound, open_wav
 
     openers = {".npy": open_npy_recording, ".wav": open_wav, **dict.fromkeys(SOUND, open_sound)}
