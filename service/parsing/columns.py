@@ -93,6 +93,18 @@ class TableInputs:
             for row in missing.tolist()
         ]
 
+    def used_by_queries(self, rows: Floats, at: str) -> list[list[str] | None] | None:
+        """As `used`. Raises RequestError if nothing is known of a row, because all items would be as near to it."""
+        found = self.used(rows)
+        if [] in (found or []):
+            raise RequestError(
+                at.format((found or []).index([])),
+                expected="a known value in at least one column",
+                found="only missing values and unknown categories",
+                remedy="A category is known if the training rows have it.",
+            )
+        return found
+
     def check_codes(self, rows: Floats, at: str) -> None:
         """Raises RequestError if a category or a boolean of (n, width) is neither one of its codes nor NaN."""
         for index, column in enumerate(self.columns):

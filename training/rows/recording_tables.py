@@ -159,8 +159,12 @@ def _channels(table: _Table, settings: DataConfig) -> tuple[tuple[str, ...], tup
     channels = tuple(column for column in table.names if column not in others and column not in left_out)
     if not channels:
         raise DataError(str(table.path), expected="a column of numbers, as a channel", found=f"columns {table.columns}")
+    texts = [column for column in table.columns if column not in {*others, *table.names}]
+    notes = [f"left out, because the values are no numbers: {', '.join(texts[:20])}"] if texts else []
+    if texts and settings.label not in table.columns:
+        notes[0] += f"; if {texts[0]} has labels, name it with `--set data.label={texts[0]}`"
     advice = "if it has the times of the samples, name it with --time, else make it a channel with --channels"
-    return channels, tuple(f"column {column} is left out: {advice}" for column in left_out)
+    return channels, (*(f"column {column} is left out: {advice}" for column in left_out), *notes)
 
 
 def _no_column(table: _Table, column: str, setting: str) -> DataError:

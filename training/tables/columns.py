@@ -7,9 +7,9 @@
     {"name": "sold_on.age", "source": "sold_on", "part": "age", "kind": "numeric", ...}
     {"name": "at", "kind": "numeric", "base": 1700000000000000000, ...}
 
-The column "sold_on.age" is a part of the field "sold_on" (training.tables.parts). In raw rows a number is its value minus the
-column's base and its origin, and a category is its code, the position among the column's values. NaN is a missing value or an
-unknown category. An artifact stores its columns in this form; writer and reader are both here.
+The column "sold_on.age" is a part of the field "sold_on" (training.tables.parts). In raw rows a number is its value
+minus the column's base and its origin, and a category is its code, the position among the column's values. NaN is a
+missing value or an unknown category. An artifact stores its columns in this form; writer and reader are both here.
 """
 
 import dataclasses
