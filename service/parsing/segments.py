@@ -140,7 +140,7 @@ def _samples(value: Any, transform: WindowTransform, place: str) -> Doubles:
 
 
 def _found(value: Any, channels: int) -> str:
-    """What a wrong segment is: a list names its first sample with another number of values."""
+    """Describe a wrong segment: its first sample with another number of values, or the whole value."""
     if isinstance(value, list) and _is_nested(value):
         for number, sample in enumerate(value):
             if not isinstance(sample, list) or len(sample) != channels:
