@@ -226,7 +226,7 @@ async def test_refuses_a_query_of_unknown_values_over_http(folder: Path, version
 
 
 def test_hits_are_printed_as_they_are_written(tmp_path: Path) -> None:
-    table = {"city": ["Köln", "Zürich"] * 20, "x": list(range(40))}
+    table: dict[str, list[Any]] = {"city": ["Köln", "Zürich"] * 20, "x": list(range(40))}
     data = write_csv(tmp_path / "cities.csv", table)
     settings = [word for line in QUICK for word in ("--set", line)]
     assert run("train", data, "--run", tmp_path / "run", *settings).code == 0
@@ -239,7 +239,7 @@ def test_hits_are_printed_as_they_are_written(tmp_path: Path) -> None:
 
 
 def test_an_import_needs_the_column_of_ids_that_the_settings_name(tmp_path: Path) -> None:
-    table = {"sku": [f"s{row}" for row in range(40)], "x": list(range(40)), "y": list(range(40))}
+    table: dict[str, list[Any]] = {"sku": [f"s{row}" for row in range(40)], "x": list(range(40)), "y": list(range(40))}
     data = write_csv(tmp_path / "a.csv", table)
     settings = [word for line in (*QUICK, "data.id=sku") for word in ("--set", line)]
     assert run("train", data, "--run", tmp_path / "run", *settings).code == 0

@@ -58,12 +58,15 @@ def open_table_recordings(path: Path, name: str, settings: DataConfig, *, strict
     `strict`: refuse a table without the column of labels, if the settings name one; a query has no labels.
     """
     kind = TABLES[ending(path)]
-    table = _text_table(path, settings) if kind == "text" else _typed_table(open_typed_file(kind, Part(path)), settings)
+    if kind == "text":
+        table = _text_table(path, settings, trained=not strict)
+    else:
+        table = _typed_table(open_typed_file(kind, Part(path)), settings)
     return _source(table, name, settings, strict=strict)
 
 
-def _text_table(path: Path, settings: DataConfig) -> _Table:
-    header = read_header(path, settings)
+def _text_table(path: Path, settings: DataConfig, *, trained: bool) -> _Table:
+    header = read_header(path, settings, trained=trained)
     check_names(path, header.names, settings)
 
     def batches(size: int, names: list[str]) -> Iterator[pa.RecordBatch]:

@@ -107,3 +107,23 @@ def test_refuses_settings_that_no_file_can_have(tmp_path: Path, settings: DataCo
     with pytest.raises(ConfigError) as caught:
         read_header(written(tmp_path / "a.csv", "a,b\n"), settings)
     assert expected in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "encoding", "of_training", "of_query"),
+    [
+        ("é", "utf-8", "iso8859-1", "utf-8"),
+        ("é", "latin-1", "iso8859-1", "iso8859-1"),
+        ("e", "latin-1", "iso8859-1", "iso8859-1"),
+        ("é", "utf-8-sig", "utf-8", "utf-8"),
+        ("é", "utf-16", "utf-16", "utf-16"),
+    ],
+)
+def test_a_query_may_have_another_encoding_than_the_training(
+    tmp_path: Path, content: str, encoding: str, of_training: str, of_query: str
+) -> None:
+    path = written(tmp_path / "a.csv", f"{content},x\n1,2\n".encode(encoding))
+    settings = DataConfig(encoding="latin-1")
+    assert read_header(path, settings).encoding == of_training
+    found = read_header(path, settings, trained=True)
+    assert (found.encoding, found.names) == (of_query, [content, "x"])
