@@ -209,12 +209,45 @@ def test_the_command_line_searches_with_a_part_of_a_row(folder: Path, tmp_path: 
     for row, message in (
         ('{"size": 3}', "--row: expected names of columns: weight, animal"),
         ('[{"animal": "cat"}, {"legs": "four"}]', "--row[1].legs: expected a number"),
+        ('{"animal": "horse"}', "--row: expected a known value in at least one column, found only missing values"),
         ('{"legs": NaN}', "--row: expected a row as a JSON object"),
         ("{", "--row: expected a row as a JSON object"),
         ("no-file.json", "found 'no-file.json'"),
     ):
         refused(run("search", "--store", store, "--row", row), message)
     refused(run("search", "--store", store, "--row", "{}", "--id", "item-1"), "one of DATA, --id and --row")
+
+
+@pytest.mark.anyio
+async def test_refuses_a_query_of_unknown_values_over_http(folder: Path, version: Version) -> None:
+    async with serving(settings_for(folder / "store"), version) as client:
+        answer = await client.post("/search", json={"inputs": [{"animal": "cat"}, {"animal": "horse"}]})
+    answered(answer, 422, "inputs[1]")
+
+
+def test_hits_are_printed_as_they_are_written(tmp_path: Path) -> None:
+    table: dict[str, list[Any]] = {"city": ["Köln", "Zürich"] * 20, "x": list(range(40))}
+    data = write_csv(tmp_path / "cities.csv", table)
+    settings = [word for line in QUICK for word in ("--set", line)]
+    assert run("train", data, "--run", tmp_path / "run", *settings).code == 0
+    assert run("build", data, "--encoder", tmp_path / "run", "--store", tmp_path / "store").code == 0
+    assert run("promote", 1, "--store", tmp_path / "store").code == 0
+    assert '"city": "Köln"' in run("search", "--store", tmp_path / "store", "--row", '{"city": "Köln"}').out
+    done = run("import", data, "--store", tmp_path / "store")
+    assert "40 replaced an item" in done.out
+    assert "cities.csv has no column of ids: a row's number is its id" in done.err
+
+
+def test_an_import_needs_the_column_of_ids_that_the_settings_name(tmp_path: Path) -> None:
+    table: dict[str, list[Any]] = {"sku": [f"s{row}" for row in range(40)], "x": list(range(40)), "y": list(range(40))}
+    data = write_csv(tmp_path / "a.csv", table)
+    settings = [word for line in (*QUICK, "data.id=sku") for word in ("--set", line)]
+    assert run("train", data, "--run", tmp_path / "run", *settings).code == 0
+    assert run("build", data, "--encoder", tmp_path / "run", "--store", tmp_path / "store").code == 0
+    assert run("promote", 1, "--store", tmp_path / "store").code == 0
+    other = write_csv(tmp_path / "b.csv", {"x": [1], "y": [2]})
+    assert run("search", other, "--store", tmp_path / "store").code == 0
+    refused(run("import", other, "--store", tmp_path / "store"), "expected a column 'sku' of ids, as data.id names it")
 
 
 @pytest.mark.anyio

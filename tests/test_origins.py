@@ -171,3 +171,31 @@ def test_a_retraining_keeps_the_champion_s_origin(changed: Store, tmp_path: Path
     assert first_of_each(changed, tmp_path) == [f"new-{i}" for i in range(40)]
     plan = make_plan(RetrainOptions(changed, device="cpu"), version, 40)  # the digest of its rows is still the same
     assert plan.collection.rows.count == COUNT + 40
+
+
+NANO = 1_700_000_000_000_000_000
+
+
+@pytest.mark.anyio
+async def test_whole_numbers_that_float64_does_not_hold_keep_their_differences(tmp_path: Path) -> None:
+    # Two groups of times, 30 ns apart: float64 rounds all of them to NANO. Files, requests, the log and a retraining
+    # subtract NANO in integers.
+    when = [NANO + 60 * (row % 2) + row % 7 for row in range(COUNT)]
+    columns = {"when": when, "noise": np.random.default_rng(0).normal(0, 1, COUNT).tolist()}
+    store = made(tmp_path, write_csv(tmp_path / "rows.csv", columns))
+    encoder = store.open_champion().encoder
+    assert encoder.columns[0].base == NANO
+    for name in ("rows.csv", "rows.parquet"):
+        path = (write_csv if name.endswith("csv") else write_parquet)(tmp_path / name, columns)
+        assert share_of_own(found(store, path)) > 0.98
+    row = {"when": when[1], "noise": columns["noise"][1]}
+    assert found(store, "--row", json.dumps(row))[0][0] == "1"
+    more = write_csv(tmp_path / "more.csv", {"id": ["new"], "when": [when[1]], "noise": [columns["noise"][1]]})
+    assert run("import", more, "--store", store.folder).code == 0
+    assert {*found(store, "--row", json.dumps(row))[0][:2]} == {"1", "new"}
+    async with serving(settings_for(store.folder), store.open_champion("cpu")) as client:
+        for inputs in ([row], [[*row.values()]]):
+            answer = await call(client, "/search", inputs=inputs, limit=2, min_sequence=1)
+            assert {hit["id"] for hit in answer["results"][0]["hits"]} == {"1", "new"}
+    assert retrain(RetrainOptions(store, force=True, device="cpu")).outcome == "promoted"
+    assert {*found(store, "--row", json.dumps(row))[0][:2]} == {"1", "new"}

@@ -24,7 +24,7 @@ from lookalike.index.versions.embed import embed, suited
 from lookalike.index.versions.store import Store
 from lookalike.training.artifact.known_range import Clipped
 from lookalike.training.artifact.opening import open_encoder
-from lookalike.training.artifact.row_encoder import Refusal
+from lookalike.training.artifact.row_encoder import Refusal, RowEncoder
 from lookalike.training.choices import DeviceName
 from lookalike.training.errors import DataError
 from lookalike.training.progress import progress_bar
@@ -73,6 +73,7 @@ def import_rows(rows: Rows, store: Store, *, again: bool = False, device: Device
     rows = rows.suited(check.encoder.inputs)
     if check.has_previews:
         rows = rows.with_previews()
+    _check_ids_column(rows, check.encoder)
     suited(rows, check.encoder)  # raises an error for rows of another width
     items = read_items(store.path(store.champion_number()))
     with closing(ChangeLog(store.folder)) as log:
@@ -91,6 +92,14 @@ def import_rows(rows: Rows, store: Store, *, again: bool = False, device: Device
                 noted = reached
                 advance(len(part.ids))
         return ImportResult(left, before.rows, log.last(), check.clipped, replaced)
+
+
+def _check_ids_column(rows: Rows, encoder: RowEncoder) -> None:
+    """Refuse a table without the column of ids that the training's settings name: row numbers would replace items."""
+    settings = encoder.inputs.settings
+    if rows.columns and rows.ids is None and settings.id != type(settings)().id:
+        expected = f"a column {settings.id!r} of ids, as data.id names it"
+        raise DataError(rows.name, expected=expected, found="no such column", remedy="Add the column.")
 
 
 def _present(ids: list[str], log: ChangeLog, items: ItemTable) -> int:

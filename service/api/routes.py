@@ -101,12 +101,12 @@ async def search(request: Request) -> Response:
         query = await _search_query(request, media, body, current.limits)
     else:
         query = await asyncio.to_thread(decode_photo_search, PhotoBody.of(request, body), current.limits)
+    table = current.limits.table if query.kind == "inputs" else None
+    columns = table.used_by_queries(query.rows, "inputs[{}]") if table else None
     work = _search(request, current, query)
     result = await (_in_time(request, work) if query.photos else work)
     record_answer(request.scope, len(result.positions), current.version.number)
     collection, as_npy, most = current.collection, wants_npy(request), request.app.state.settings.max_answer_bytes
-    table = current.limits.table if query.kind == "inputs" else None
-    columns = table.used(query.rows) if table else None
     options = {"with_payload": query.with_payload, "as_npy": as_npy, "most": most, "columns": columns}
     write = partial(hits_response, collection, result, query.windows, **options)
     return write() if result.positions.size <= FEW_HITS else await asyncio.to_thread(write)

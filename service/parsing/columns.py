@@ -11,11 +11,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from lookalike.service.errors import RequestError, TooLargeError, truncate_repr
 from lookalike.training.array_types import Doubles, Floats
 from lookalike.training.artifact.row_encoder import RowEncoder
 from lookalike.training.tables.columns import CODE, PARSED, TEXT_PARTS, TIME_PARTS, Column, fields_of
+from lookalike.training.tables.origin import minus_base
 from lookalike.training.tables.parts import code_texts, encode_parts
 
 __all__ = ["TableInputs"]
@@ -58,7 +60,7 @@ class TableInputs:
     @cached_property
     def numeric(self) -> bool:
         """Whether all columns are numbers of a row, so that a row may be plain numbers."""
-        return all(column.kind == "numeric" and not column.part for column in self.columns)
+        return all(column.kind == "numeric" and not column.part and not column.base for column in self.columns)
 
     def decode(self, rows: list[Any], at: str) -> Doubles:
         """Lists in the fields' order, or objects by the fields' names -> (n, width), NaN if missing or unknown.
@@ -72,6 +74,16 @@ class TableInputs:
             decoded[:, places] = _decode_field([self.columns[place] for place in places], values, at)
         return decoded
 
+    def minus_bases(self, rows: NDArray[Any]) -> NDArray[Any]:
+        """(n, width) numbers of any type -> the same minus the columns' bases."""
+        bases = {place: column.base for place, column in enumerate(self.columns) if column.base}
+        if not bases:
+            return rows
+        decoded = rows.astype(np.float64)
+        for place, base in bases.items():
+            decoded[:, place] = minus_base(rows[:, place], base)
+        return decoded
+
     def used(self, rows: Floats) -> list[list[str] | None] | None:
         """The fields that are known in each of (n, width) raw rows; None for a whole row, and if all rows are whole."""
         unknown = np.isnan(rows)  # (n, width)
@@ -83,6 +95,18 @@ class TableInputs:
             [name for name, gone in zip(names, row, strict=True) if not gone] if any(row) else None
             for row in missing.tolist()
         ]
+
+    def used_by_queries(self, rows: Floats, at: str) -> list[list[str] | None] | None:
+        """As `used`. Raises RequestError if nothing is known of a row, because all items would be as near to it."""
+        found = self.used(rows)
+        if [] in (found or []):
+            raise RequestError(
+                at.format((found or []).index([])),
+                expected="a known value in at least one column",
+                found="only missing values and unknown categories",
+                remedy="A category is known if the training rows have it.",
+            )
+        return found
 
     def check_codes(self, rows: Floats, at: str) -> None:
         """Raises RequestError if a category or a boolean of (n, width) is neither one of its codes nor NaN."""
@@ -125,6 +149,8 @@ def _decode_field(columns: list[Column], values: tuple[Any, ...], at: str) -> Do
         return _parts(columns, values, at, expected)
     if column.kind == "categorical":
         return np.array([column.codes.get(value, np.nan) for value in _names(column, values)])[:, None]
+    if column.base:
+        values = tuple(value if value is None else value - column.base for value in values)  # in integers
     numbers = np.array(values, np.float64)  # None becomes NaN
     if column.kind == "boolean" and not np.isin(numbers[~np.isnan(numbers)], (0, 1)).all():
         wrong = next(number for number, value in enumerate(values) if value not in {0, 1, None})

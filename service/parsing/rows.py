@@ -173,6 +173,8 @@ def rows_from_array(array: NDArray[Any], kind: str, limits: RequestLimits) -> Fl
     rows = array.reshape(len(array), -1)
     if limits.windows and kind == "inputs":
         rows = filled_windows(rows, limits.windows, kind + "[{}]")
+    if limits.table and kind == "inputs":
+        rows = limits.table.minus_bases(rows)
     return to_float32(rows, kind, limits, kind + "[{}]")
 
 

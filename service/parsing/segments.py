@@ -126,7 +126,7 @@ def _samples(value: Any, transform: WindowTransform, place: str) -> Doubles:
     if flat is None or len(flat) < window * channels or (not _is_nested(value) and _is_ambiguous(flat, transform)):
         expected = f"a list of {window} samples or more, each a list of {channels} numbers; or {window * channels}"
         expected += " numbers, sample after sample"
-        raise RequestError(place, expected=expected, found=truncate_repr(value))
+        raise RequestError(place, expected=expected, found=_found(value, channels))
     if not set(map(type, flat)) <= _TYPES:  # as a bool is no number
         number, wrong = next((number, each) for number, each in enumerate(flat) if type(each) not in _TYPES)
         raise RequestError(place, expected="numbers or null", found=f"{truncate_repr(wrong)} at value {number}")
@@ -137,6 +137,15 @@ def _samples(value: Any, transform: WindowTransform, place: str) -> Doubles:
     if (np.abs(samples) > _LARGEST).any():
         raise RequestError(place, expected="finite numbers that fit float32", found="infinity or too large a number")
     return samples.reshape(-1, channels)
+
+
+def _found(value: Any, channels: int) -> str:
+    """Describe a wrong segment: its first sample with another number of values, or the whole value."""
+    if isinstance(value, list) and _is_nested(value):
+        for number, sample in enumerate(value):
+            if not isinstance(sample, list) or len(sample) != channels:
+                return f"{truncate_repr(sample)} as sample {number}"
+    return truncate_repr(value)
 
 
 def _is_nested(value: list[Any]) -> bool:

@@ -43,7 +43,8 @@ def export_onnx(encoder: Encoder, out: Path, *, wanted: Floats, probe: Floats, u
     """Write the encoder to `out`, which appears whole or not at all.
 
     The input is a row as the encoder reads it, in its input shape; in a table, a category is its code and NaN a missing
-    value. The origin of the rows, if they have one, is to be subtracted in float64 before; the file's metadata has it.
+    value. The origin of the rows, if they have one, is to be subtracted in float64 before, and before it the columns'
+    bases in integers; the file's metadata has both.
 
     Args:
         wanted: (n, latent_dim) the embeddings of the probe rows, which the file must give too.
@@ -62,6 +63,8 @@ def export_onnx(encoder: Encoder, out: Path, *, wanted: Floats, probe: Floats, u
     facts = {"input_shape": list(encoder.input_shape), "columns": [column.name for column in encoder.columns]}
     if encoder.origin is not None:
         facts["origin"] = encoder.origin.tolist()
+    if any(bases := [column.base for column in encoder.columns]):
+        facts["base"] = bases
     for name, fact in facts.items():
         entry = model.metadata_props.add()
         entry.key, entry.value = f"lookalike.{name}", json.dumps(fact)

@@ -16,7 +16,7 @@ from lookalike.training.errors import DataError
 from lookalike.training.progress import progress_bar
 from lookalike.training.rows import Chunk, Rows, evenly, fingerprints, read_at, sampled
 from lookalike.training.rows.recording_holdout import fill_groups, hold_out_recordings
-from lookalike.training.tables.origin import Origin, find_origin, is_blurred, is_coarse
+from lookalike.training.tables.origin import EXACT, Origin, find_origin, is_blurred, is_coarse, is_merged
 from lookalike.training.transforms import Stretch, WindowTransform, overlapping, stretch_of
 
 __all__ = ["Split", "hold_out", "split_rows"]
@@ -112,11 +112,16 @@ def _measured(rows: Rows, config: TrainConfig) -> tuple[Rows, Booleans]:
     """Return the rows minus their origin, and in which columns float32 still merges distinct values, (width,) bool."""
     if rows.origin is not None or not rows.needs_float64:
         return rows, np.zeros(rows.width, np.bool_)
-    sample, _ = read_at(rows, sampled(rows.count, _sample_rows(rows), config.fit.seed), dtype=np.float64)
+    places = sampled(rows.count, _sample_rows(rows), config.fit.seed)
+    sample, _ = read_at(rows, places, dtype=np.float64)
+    merged = np.zeros(rows.width, np.bool_)
+    if rows.dtype in (np.int64, np.uint64) and (np.abs(sample) > EXACT).any():  # requests and the log have float64
+        whole, _ = read_at(rows, places[evenly(len(places), COMPARED)], dtype=rows.dtype.type)
+        merged = is_merged(whole)
     rows = rows.measured_from(None if config.data.scale == "none" else _find_origin(rows, sample))
     if isinstance(rows.transform, WindowTransform):  # two windows differ although some of their samples become equal
         return rows, np.zeros(rows.width, np.bool_)
-    return rows, is_blurred(sample[evenly(len(sample), COMPARED)], rows.origin)
+    return rows, merged | is_blurred(sample[evenly(len(sample), COMPARED)], rows.origin)
 
 
 def _find_origin(rows: Rows, sample: Doubles) -> Origin:

@@ -25,6 +25,9 @@ kernel each time, which costs more than reading the rows.
 """
 
 
+Number = np.float32 | np.float64 | np.int64 | np.uint64
+
+
 @dataclass(frozen=True)
 class Chunk:
     """Consecutive rows: their ids, their inputs (n, width), and their payloads.
@@ -148,11 +151,16 @@ class Rows:
     @property
     def needs_float64(self) -> bool:
         """Whether the source's values have a type that float32 cannot represent."""
-        first = next(self.read(1), None)
-        return first is not None and not np.can_cast(first.inputs.dtype, np.float32)
+        return not np.can_cast(self.dtype, np.float32)
 
-    def chunks(self, size: int | None = None, dtype: type[np.float32 | np.float64] = np.float32) -> Iterator[Chunk]:
-        """Yield every row once, in order, at most `size` rows at a time; float64 keeps the source's precision.
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type of the source's values; float32 if there is no row."""
+        first = next(self.read(1), None)
+        return np.dtype(np.float32) if first is None else first.inputs.dtype
+
+    def chunks(self, size: int | None = None, dtype: type[Number] = np.float32) -> Iterator[Chunk]:
+        """Yield every row once, in order, at most `size` rows at a time; another dtype keeps the source's precision.
 
         Raises DataError if the source is empty or damaged, or if a value is infinite, or NaN without `gaps`; the error
         names the row (counted from 0) and the column.
@@ -164,7 +172,7 @@ class Rows:
         count = 0
         for chunk in self.read(size):
             raw = chunk.inputs
-            inputs = relative(raw, None) if dtype is np.float32 else raw.astype(np.float64, copy=False)
+            inputs = relative(raw, None) if dtype is np.float32 else raw.astype(dtype, copy=False)
             self._check_finite(inputs, count)
             count += len(inputs)
             yield replace(chunk, inputs=inputs)
@@ -212,7 +220,7 @@ def read_at(
     rows: Rows,
     keep: Integers,
     advance: Callable[[int], None] = lambda n: None,
-    dtype: type[np.float32 | np.float64] = np.float32,
+    dtype: type[Number] = np.float32,
     note: Callable[[Chunk], Sequence[Any]] = Chunk.labels,
 ) -> tuple[NDArray[Any], list[Any]]:
     """Return the rows at the ascending positions `keep`, (n, width), and a note on each.

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from lookalike.training.array_types import Doubles
 from lookalike.training.errors import DataError
 from lookalike.training.tables.columns import CODE, PARSED, TEXT_PARTS, TIME_PARTS, Column
+from lookalike.training.tables.origin import minus_base
 from lookalike.training.tables.parts import code_texts, encode_parts, is_time
 
 __all__ = [
@@ -93,7 +94,13 @@ def encode_field(values: pa.Array, columns: Sequence[Column], path: str, first: 
     if column.kind == "categorical":
         texts = code_texts(values) if column.part == CODE else _text(values)
         values = pc.index_in(texts, value_set=pa.array(column.values, pa.large_string()))
+    if column.base and pa.types.is_integer(values.type):
+        whole = pc.fill_null(values, 0).to_numpy(zero_copy_only=False)
+        missing = values.is_null().to_numpy(zero_copy_only=False)
+        return np.where(missing, np.nan, minus_base(whole, column.base))[:, None]
     numbers: Doubles = values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+    if column.base:
+        return minus_base(numbers, column.base)[:, None]
     if column.kind == "boolean":
         bad = np.flatnonzero(~np.isin(numbers, (0, 1)) & ~np.isnan(numbers))
         if len(bad):

@@ -51,15 +51,18 @@ class Header:
     encoding: str = "utf-8"
 
 
-def read_header(path: Path, settings: DataConfig | None = None) -> Header:
+def read_header(path: Path, settings: DataConfig | None = None, *, trained: bool = False) -> Header:
     """Read the column names; `settings` as in `open_rows`.
+
+    `trained`: the settings are those of the encoder's training, whose files had another origin. So text that is valid
+    UTF-8 is read as UTF-8 even if `data.encoding` names an encoding of single bytes.
 
     Raises DataError unless the file has a first line, in its encoding and of at most 16 MiB, and ConfigError for an
     unknown encoding or delimiter.
     """
     settings = settings or DataConfig()
     try:
-        encoding = _encoding(path, settings.encoding)
+        encoding = _encoding(path, settings.encoding, trained=trained)
         with open_text(path, encoding) as file:
             head = read_fully(file, PIECE)
     except OSError as error:
@@ -125,14 +128,17 @@ def not_decodable(field: str, encoding: str, byte: int) -> DataError:
     return DataError(field, expected=expected, found=found, remedy=remedy)
 
 
-def _encoding(path: Path, setting: str) -> str:
-    """Return the codec's name; `auto` looks at the first bytes."""
-    if setting != "auto":
-        return _codec(setting)
+def _encoding(path: Path, setting: str, *, trained: bool) -> str:
+    """Return the codec's name. A byte order mark has priority over a setting of single bytes; `auto` looks for one."""
+    named = None if setting == "auto" else _codec(setting)
+    if named and not _has_single_bytes(named):
+        return named
     with open_bytes(path) as file:
-        head = read_fully(file, 4)
+        head = read_fully(file, PIECE if named and trained else 4)
     if found := next((name for mark, name in _MARKS.items() if head.startswith(mark)), None):
         return found
+    if named:
+        return "utf-8" if head.startswith(_BOM) or (trained and _is_utf8(head)) else named
     if b"\0" in head:
         remedy = "For UTF-16 without a byte order mark, add `--set data.encoding=utf-16-le` (or utf-16-be)."
         raise DataError(str(path), expected="text in UTF-8", found="zero bytes in its first line", remedy=remedy)
@@ -141,6 +147,19 @@ def _encoding(path: Path, setting: str) -> str:
 
 _NO_TEXT = {"idna", "punycode", "raw-unicode-escape", "undefined", "unicode-escape"}
 """Codecs of Python that are no encodings of files."""
+
+
+def _has_single_bytes(codec: str) -> bool:
+    return len(bytes(range(256)).decode(codec, errors="replace")) == 256
+
+
+def _is_utf8(head: bytes) -> bool:
+    """Whether the bytes are UTF-8 and not only ASCII; the last character may be incomplete."""
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(head)
+    except UnicodeDecodeError:
+        return False
+    return not head.isascii()
 
 
 def _codec(name: str) -> str:

@@ -56,7 +56,7 @@ def open_csv(
     Raises:
         DataError: a file is not such a table, or a cell is not of its column's kind; the error names it.
     """
-    files = _files(path, settings, parts or (Part(path),))
+    files = _files(path, settings, parts or (Part(path),), trained=spec is not None)
     names = files[0].names
     decimals = {name: settings.decimal for name in names if name not in {settings.id, settings.label}}
     tallies = {name: Tally(decimal) for name, decimal in decimals.items()}
@@ -88,9 +88,9 @@ def open_csv(
     return table_rows(opened, found, settings, spec, partial(open_csv, path, parts=parts))
 
 
-def _files(path: Path, settings: DataConfig, parts: tuple[Part, ...]) -> list[_TextFile]:
+def _files(path: Path, settings: DataConfig, parts: tuple[Part, ...], *, trained: bool) -> list[_TextFile]:
     """Read the header of each file."""
-    headers = [read_header(part.path, settings) for part in parts]
+    headers = [read_header(part.path, settings, trained=trained) for part in parts]
     for part, header in zip(parts, headers, strict=True):
         check_names(part.path, header.names, settings)
         _check_header(part.path, header.names, settings)

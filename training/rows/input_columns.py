@@ -17,6 +17,7 @@ from lookalike.training.errors import DataError
 from lookalike.training.rows.categories import encode_field, is_number, is_text
 from lookalike.training.rows.pandas_index import index_columns
 from lookalike.training.tables.columns import BOOLEANS, CODE, PARSED, TEXT_PARTS, Column
+from lookalike.training.tables.origin import find_base
 from lookalike.training.tables.parts import TimeSpan, code_texts, is_time
 
 __all__ = ["MOST_CATEGORIES", "choose_columns"]
@@ -38,6 +39,7 @@ class _Seen:
     times: dict[str, TimeSpan]
     codes: dict[str, set[str]]
     integers: dict[str, list[pa.Array]]
+    ranges: dict[str, list[int]]
     texts: set[str] = field(default_factory=set)
     rows: int = 0
 
@@ -65,6 +67,7 @@ def choose_columns(
         },
         {name: set() for name in settings.category},
         {one.name: [] for one in fields if pa.types.is_integer(one.type) and not _named(one, settings)},
+        {one.name: [] for one in fields if pa.types.is_integer(one.type)},
     )
     for batch in batches:
         _look(path, seen, batch, settings)
@@ -137,6 +140,9 @@ def _look(path: str, seen: _Seen, batch: pa.RecordBatch, settings: DataConfig) -
         seen.integers[name].append(batch.column(name))
         if not _is_named(name) and not seen.rows and len(pc.unique(batch.column(name))) < len(batch):
             del seen.integers[name]
+    for name, known in seen.ranges.items():
+        ends = [end for end in pc.min_max(batch.column(name)).as_py().values() if end is not None]
+        seen.ranges[name] = [min(ends + known), max(ends + known)] if ends else known
     for one in batch.schema:
         if is_text(one.type) and one.name not in seen.texts and batch.column(one.name).null_count < len(batch):
             seen.texts.add(one.name)
@@ -158,9 +164,10 @@ def _columns_of(
     if is_number(one.type):
         if pa.types.is_boolean(one.type):
             return [Column(name, "boolean", BOOLEANS)]
-        return (
-            [] if name not in settings.columns and _is_identifier(name, seen.integers.get(name, [])) else [Column(name)]
-        )
+        if name not in settings.columns and _is_identifier(name, seen.integers.get(name, [])):
+            return []
+        low, high = seen.ranges.get(name) or (0, 0)
+        return [Column(name, base=find_base(low, high))]
     if name in settings.number:
         return [Column(name, "numeric", (), name, PARSED)]
     if name in seen.times and (parts := seen.times[name].parts()):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from lookalike.training.array_types import Integers
 from lookalike.training.errors import DataError
 
-__all__ = ["Block", "Source", "block_samples", "no_codes", "pick_channels"]
+__all__ = ["Block", "Source", "block_samples", "channels_note", "no_codes", "pick_channels"]
 
 BLOCK_BYTES = 1 << 20
 
@@ -84,3 +84,10 @@ def pick_channels(path: Path, count: int, wanted: tuple[str, ...]) -> tuple[tupl
         return wanted, list(range(count))
     expected = f"channels {', '.join(wanted)[:200]}: the numbers of channels, or a name for each channel"
     raise DataError(str(path), expected=expected, found=f"{count} channels without names")
+
+
+def channels_note(count: int, channels: tuple[str, ...]) -> tuple[str, ...]:
+    """Return a note if a file with `count` channels has more than those that are read."""
+    if len(channels) == count:
+        return ()
+    return (f"of the {count} channels of some files, only these are read: {', '.join(channels[:20])}",)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.training.errors import DataError
-from lookalike.training.rows.recording_blocks import Block, Source, no_codes, pick_channels
+from lookalike.training.rows.recording_blocks import Block, Source, channels_note, no_codes, pick_channels
 
 __all__ = ["open_npy_recording", "open_sound", "open_wav"]
 
@@ -51,7 +51,7 @@ def open_npy_recording(path: Path, name: str, wanted: tuple[str, ...]) -> Source
             values = part.astype(np.float32) if narrow else part.astype(np.float64)
             yield Block(name, values, no_codes(len(part)), row=first)
 
-    return Source(path, blocks, channels)
+    return Source(path, blocks, channels, notes=channels_note(array.shape[1], channels))
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def open_wav(path: Path, name: str, wanted: tuple[str, ...]) -> Source:
                 values = _decoded(raw, head.kind).reshape(count, head.channels)[:, columns]
                 yield Block(name, values, no_codes(count), row=first)
 
-    return Source(path, blocks, channels, rate=float(head.rate))
+    return Source(path, blocks, channels, rate=float(head.rate), notes=channels_note(head.channels, channels))
 
 
 def _read_head(path: Path, file: BinaryIO) -> _Wav:
@@ -152,7 +152,7 @@ def open_sound(path: Path, name: str, wanted: tuple[str, ...]) -> Source:
                 yield Block(name, part[:, columns], no_codes(len(part)), row=first)
                 first += len(part)
 
-    return Source(path, blocks, channels, rate=rate)
+    return Source(path, blocks, channels, rate=rate, notes=channels_note(count, channels))
 
 
 @contextmanager

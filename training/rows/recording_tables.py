@@ -52,15 +52,21 @@ class _Table:
     clock: Callable[[pa.Array, int], pa.Array] = lambda cells, first: cells
 
 
-def open_table_recordings(path: Path, name: str, settings: DataConfig) -> Source:
-    """Open a table of any kind. The types of its columns, or the first rows of a text file, show which are numbers."""
+def open_table_recordings(path: Path, name: str, settings: DataConfig, *, strict: bool = True) -> Source:
+    """Open a table of any kind. The types of its columns, or the first rows of a text file, show which are numbers.
+
+    `strict`: refuse a table without the column of labels, if the settings name one; a query has no labels.
+    """
     kind = TABLES[ending(path)]
-    table = _text_table(path, settings) if kind == "text" else _typed_table(open_typed_file(kind, Part(path)), settings)
-    return _source(table, name, settings)
+    if kind == "text":
+        table = _text_table(path, settings, trained=not strict)
+    else:
+        table = _typed_table(open_typed_file(kind, Part(path)), settings)
+    return _source(table, name, settings, strict=strict)
 
 
-def _text_table(path: Path, settings: DataConfig) -> _Table:
-    header = read_header(path, settings)
+def _text_table(path: Path, settings: DataConfig, *, trained: bool) -> _Table:
+    header = read_header(path, settings, trained=trained)
     check_names(path, header.names, settings)
 
     def batches(size: int, names: list[str]) -> Iterator[pa.RecordBatch]:
@@ -105,11 +111,11 @@ def _typed_table(file: TypedFile, settings: DataConfig) -> _Table:
     return _Table(path, names, numbers, batches, number)
 
 
-def _source(table: _Table, name: str, settings: DataConfig) -> Source:
+def _source(table: _Table, name: str, settings: DataConfig, *, strict: bool) -> Source:
     channels, notes = _channels(table, settings)
     labels: list[Any] = []
     label = settings.label if settings.label in table.columns else None
-    if label is None and settings.label != DataConfig().label:
+    if label is None and strict and settings.label != DataConfig().label:
         raise _no_column(table, settings.label, "data.label")
     clock = TimeReader(f"{table.path}:{settings.time}") if settings.time else None
     used = list(dict.fromkeys([*channels, *filter(None, (settings.time, settings.recording, label))]))
@@ -156,8 +162,12 @@ def _channels(table: _Table, settings: DataConfig) -> tuple[tuple[str, ...], tup
     channels = tuple(column for column in table.names if column not in others and column not in left_out)
     if not channels:
         raise DataError(str(table.path), expected="a column of numbers, as a channel", found=f"columns {table.columns}")
+    texts = [column for column in table.columns if column not in {*others, *table.names}]
+    notes = [f"left out, because the values are no numbers: {', '.join(texts[:20])}"] if texts else []
+    if texts and settings.label not in table.columns:
+        notes[0] += f"; if {texts[0]} has labels, name it with `--set data.label={texts[0]}`"
     advice = "if it has the times of the samples, name it with --time, else make it a channel with --channels"
-    return channels, tuple(f"column {column} is left out: {advice}" for column in left_out)
+    return channels, (*(f"column {column} is left out: {advice}" for column in left_out), *notes)
 
 
 def _no_column(table: _Table, column: str, setting: str) -> DataError:

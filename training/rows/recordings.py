@@ -105,7 +105,7 @@ def _open_source(path: Path, name: str, settings: DataConfig, *, strict: bool) -
     if ending(path) in TABLES:
         from lookalike.training.rows.recording_tables import open_table_recordings
 
-        return open_table_recordings(path, name, settings)
+        return open_table_recordings(path, name, settings, strict=strict)
     from lookalike.training.rows.recording_sound import open_npy_recording, open_sound, open_wav
 
     openers = {".npy": open_npy_recording, ".wav": open_wav, **dict.fromkeys(SOUND, open_sound)}
@@ -245,7 +245,8 @@ def _notes(sources: list[Source], transform: WindowTransform, tally: Tally) -> I
     length = "" if rate is None else f" ({transform.window / rate:.4g} s)"
     names, windows = _count(len(tally.names), "recording"), _count(tally.windows, "window")
     yield f"{names}, {windows} of {transform.window:,} samples{length}, one every {transform.hop:,} samples"
-    yield f"channels: {', '.join(transform.channels[:20])}{', ...' if len(transform.channels) > 20 else ''}"
+    more = ", ..." if len(transform.channels) > 20 else ""
+    yield f"{_count(len(transform.channels), 'channel')}: {', '.join(transform.channels[:20])}{more}"
     if tally.gaps:
         yield f"{_count(tally.gaps, 'gap')} of more than {transform.max_gap:.4g} s split recordings"
     if tally.short:
@@ -267,7 +268,7 @@ def _resampled(sources: list[Source], transform: WindowTransform, tally: Tally) 
         rates = [1 / step for step in tally.intervals]
     if rates and max(abs(each / rate - 1) for each in rates) > 0.01:
         least, most = min(rates), max(rates)
-        rates_text = f"{least:.6g}" if f"{least:.6g}" == f"{most:.6g}" else f"{least:.6g} to {most:.6g}"
+        rates_text = f"{least:.6g}" if f"{least:.6g}" == f"{most:.6g}" else f"between {least:.6g} and {most:.6g}"
         yield f"resampled from {rates_text} to {rate:.6g} samples per second"
 
 

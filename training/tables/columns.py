@@ -5,10 +5,11 @@
     {"name": "sold", "kind": "boolean", "missing": 0, "counts": [61, 39]}
     {"name": "color", "kind": "categorical", "missing": 1, "values": ["blue", "red"], "counts": [12, 87]}
     {"name": "sold_on.age", "source": "sold_on", "part": "age", "kind": "numeric", ...}
+    {"name": "at", "kind": "numeric", "base": 1700000000000000000, ...}
 
-The last column is a part of the field "sold_on" (training.tables.parts). In raw rows a number is its value minus the
-column's origin, and a category is its code, the position among the column's values. NaN is a missing value or an
-unknown category. An artifact stores its columns in this form; writer and reader are both here.
+The column "sold_on.age" is a part of the field "sold_on" (training.tables.parts). In raw rows a number is its value
+minus the column's base and its origin, and a category is its code, the position among the column's values. NaN is a
+missing value or an unknown category. An artifact stores its columns in this form; writer and reader are both here.
 """
 
 import dataclasses
@@ -58,6 +59,7 @@ class Column:
         values: the categories in the order of their codes: false and true for a boolean, none for a number.
         source: the field of the source that the column is a part of; "" if the column is the field itself.
         part: how the column follows from its field (training.tables.parts); "" if it is the field's value.
+        base: for whole numbers that float64 does not hold, subtracted from them in integers (training.tables.origin).
     """
 
     name: str
@@ -65,6 +67,7 @@ class Column:
     values: tuple[str, ...] = ()
     source: str = ""
     part: str = ""
+    base: int = 0
 
     @property
     def field(self) -> str:
@@ -130,12 +133,15 @@ def to_json_rows(rows: NDArray[np.floating], columns: tuple[Column, ...]) -> lis
         plain: list[list[Any]] = rows.tolist()
         return plain
     words: list[tuple[Any, ...]] = [(False, True) if one.kind == "boolean" else one.values for one in columns]
-    return [[_json_value(value, known) for value, known in zip(row, words, strict=True)] for row in rows.tolist()]
+    known = list(zip(words, (one.base for one in columns), strict=True))
+    return [[_json_value(value, *each) for value, each in zip(row, known, strict=True)] for row in rows.tolist()]
 
 
-def _json_value(value: float, words: tuple[Any, ...]) -> Any:
+def _json_value(value: float, words: tuple[Any, ...], base: int) -> Any:
     if math.isnan(value):
         return None
+    if base:
+        return base + (int(value) if value.is_integer() else value)
     return words[int(value)] if words else value
 
 
@@ -145,7 +151,8 @@ def _describe(fitted: FittedColumn) -> dict[str, Any]:
     if column.part:
         fields |= {"source": column.source, "part": column.part}
     if column.kind == "numeric":
-        return fields | {name: getattr(fitted, name) for name in _NUMBERS}
+        base = {"base": column.base} if column.base else {}
+        return fields | base | {name: getattr(fitted, name) for name in _NUMBERS}
     values = {"values": list(column.values)} if column.kind == "categorical" else {}
     return fields | values | {"counts": list(fitted.counts)}
 
@@ -157,6 +164,7 @@ def _read(number: int, fields: Any) -> FittedColumn:
     kind, name = fields["kind"], fields.get("name")
     required = {"numeric": {*_NUMBERS}, "boolean": {"counts"}, "categorical": {"values", "counts"}}[kind]
     required |= {"source", "part"} & fields.keys() and {"source", "part"}
+    required |= {"base"} & fields.keys() if kind == "numeric" and "part" not in fields else set()
     if fields.keys() != {"name", "kind", "missing"} | required:
         raise ValueError(f"{place} has the keys {', '.join(sorted(map(str, fields)))}")
     if not isinstance(name, str) or not isinstance(fields.get("source", ""), str):
@@ -166,7 +174,10 @@ def _read(number: int, fields: Any) -> FittedColumn:
     of_field = (fields.get("source", ""), fields.get("part", ""))
     missing = _count(f"{place}, missing", fields["missing"])
     if kind == "numeric":
-        return _read_number(place, Column(name, "numeric", (), *of_field), missing, fields)
+        base = fields.get("base", 0)
+        if type(base) is not int or abs(base) >= 2**64:
+            raise ValueError(f"{place} has the base {base!r}, expected a whole number of at most 64 bits")
+        return _read_number(place, Column(name, "numeric", (), *of_field, base), missing, fields)
     values = BOOLEANS if kind == "boolean" else _texts(f"{place}, values", fields["values"])
     counts = fields["counts"]
     if not isinstance(counts, list) or len(counts) != len(values):

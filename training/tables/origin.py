@@ -3,6 +3,9 @@
 float32 keeps 24 bits. A time in seconds since 1970 needs 31 bits before the point, so float32 rounds it to 128 seconds,
 and rows a minute apart become equal. As a difference to a time near its values, the column keeps its resolution. A
 column that float32 holds well enough has the origin 0. Rows with only such columns have no origin: None.
+
+Nor does float64 hold every whole number: times in nanoseconds since 1970 need 61 bits of its 53. Such a column of a
+table has a base, which is subtracted in integers before its values become float64 (training.tables.columns).
 """
 
 import numpy as np
@@ -10,7 +13,19 @@ from numpy.typing import NDArray
 
 from lookalike.training.array_types import Booleans, Doubles, Floats
 
-__all__ = ["Origin", "absolute", "find_origin", "is_blurred", "is_coarse", "relative", "subtracted"]
+__all__ = [
+    "EXACT",
+    "Origin",
+    "absolute",
+    "find_base",
+    "find_origin",
+    "is_blurred",
+    "is_coarse",
+    "is_merged",
+    "minus_base",
+    "relative",
+    "subtracted",
+]
 
 Origin = Doubles | None
 """(width,) float64, one value per column; None: all are 0."""
@@ -25,6 +40,8 @@ UNEVEN = 0.125
 """A column uses float32's last bit if it is set in a larger share of values; whole numbers, for example, leave it 0."""
 WHOLE = 2.0**24
 """Beyond it, float32 does not hold every whole number."""
+EXACT = 2**53
+"""Beyond it, float64 does not hold every whole number."""
 SURE_BITS = 44
 """Of the 53 bits of a float64; those after them differ by the rounding of whatever computed the value."""
 _LARGEST = float(np.finfo(np.float32).max)
@@ -66,6 +83,27 @@ def find_origin(sample: Doubles) -> Origin:
             unit = 10.0 ** np.ceil(np.log10(max(spread, abs(center) * 2.0**-SURE_BITS)))
             origin[column] = round(center / unit) * unit
     return origin if origin.any() else None
+
+
+def find_base(low: int, high: int) -> int:
+    """Return the base of a column of whole numbers from `low` to `high`; 0 if float64 holds them well enough."""
+    return low if max(abs(low), abs(high)) > EXACT > high - low else 0
+
+
+def minus_base(values: NDArray[np.generic], base: int) -> Doubles:
+    """(n,) numbers -> (n,) float64, minus a base of at most 64 bits; integers are subtracted as integers."""
+    rough: Doubles = values.astype(np.float64) - float(base)
+    if values.dtype.kind not in "iu":
+        return rough
+    whole = np.array([base % 2**64], np.uint64).view(np.int64)  # differences that fit are right modulo 2**64
+    exact: Doubles = (values.astype(np.int64) - whole).astype(np.float64)
+    return np.where(np.abs(rough) < 2.0**62, exact, rough)
+
+
+def is_merged(sample: NDArray[np.integer]) -> Booleans:
+    """(width,): in which columns of (n, width) integers different values become equal as float64."""
+    counts = [[len(np.unique(column)), len(np.unique(column.astype(np.float64)))] for column in sample.T]
+    return np.array([kept < (1 - LOST) * count for count, kept in counts], np.bool_)
 
 
 def is_blurred(sample: Doubles, origin: Origin) -> Booleans:

@@ -1,6 +1,6 @@
 """The parts of a field: how a time or a text of a table becomes numbers of the raw row.
 
-A date or a time, and a text in ISO 8601 format:
+A date or a time, and a text in ISO 8601 format or with a date such as 31.12.2024:
 
     age                       days since 1970-01-01, with the fraction of the day; UTC if the time has a zone
     hour_sin, hour_cos        the time of day, once around a circle in 24 hours
@@ -30,6 +30,7 @@ _DAY = 86_400.0
 _UNITS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _DATE, _CLOCK = r"(?P<date>[0-9]{4}-[0-9]{2}-[0-9]{2})", r"(?P<hour>[0-9]{2}):(?P<minute>[0-9]{2})"
 _PATTERN = rf"^{_DATE}?[T ]?(?:{_CLOCK}(?::(?P<second>[0-9]{{2}}(?:[.,][0-9]+)?))? ?(?P<zone>Z|[+-][0-9:]{{2,5}})?)?$"
+_DOTTED = r"^([0-9]{2})\.([0-9]{2})\.([0-9]{4})"
 _TIME = (
     r"^(?:\d{4}-\d\d-\d\d(?:[T ](?:[01]\d|2[0-3]):[0-5]\d(?::[0-5]\d(?:[.,]\d+)?)? ?(?:Z|[+-]\d\d(?::?\d\d)?)?)?"
     r"|(?:[01]\d|2[0-3]):[0-5]\d(?::[0-5]\d(?:[.,]\d+)?)?)$"
@@ -138,6 +139,7 @@ def _moments(values: pa.Array) -> tuple[Doubles, Doubles]:
 def _moments_of_texts(texts: pa.Array) -> tuple[Doubles, Doubles]:
     texts = pc.ascii_trim_whitespace(texts)
     texts = pc.if_else(pc.equal(texts, ""), None, texts)
+    texts = pc.replace_substring_regex(texts, _DOTTED, r"\3-\2-\1")
     matches = pc.fill_null(pc.match_substring_regex(texts, _TIME), True)
     found = pc.extract_regex(texts, _PATTERN)
     fields = {name: pc.struct_field(found, name) for name in ("date", "hour", "minute", "second", "zone")}

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from lookalike.cli.tables import scores_table
+from lookalike.cli.tables import columns_line, scores_table
 from lookalike.data import open_data
 from lookalike.index.versions.build import build
 from lookalike.index.versions.store import Store
@@ -29,6 +29,8 @@ def run_demo(data: str, store_at: Path, overrides: list[str], out: Console) -> P
     `overrides`: settings as `section.key=value`.
     """
     rows = open_data(data, load_config(None, overrides).data)
+    if rows.columns:
+        out.print(f"input: {columns_line(rows.columns)}")
     standard = _train(rows, store_at / "runs" / "standard", [*overrides, "corruption.kind=none"], out).encoder
     run = _train(rows, store_at / "runs" / "denoising", overrides, out)
     denoising, split = run.encoder, run.split

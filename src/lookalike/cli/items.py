@@ -29,7 +29,11 @@ def import_(
 
     opened = open_store(store)
     encoder = open_encoder(opened.path(opened.champion_number()) / "encoder")
-    done = import_rows(open_data(data, spec=encoder.inputs), opened, again=again, device=device)
+    rows = open_data(data, spec=encoder.inputs)
+    if rows.columns and rows.ids is None:
+        note = "has no column of ids: a row's number is its id, so row 0 replaces the item '0' if it exists"
+        print(f"{rows.name} {note}", file=sys.stderr)
+    done = import_rows(rows, opened, again=again, device=device)
     nothing = "; nothing to do, --again imports them again" if not done.rows else ""
     replaced = f"; {done.replaced:,} replaced an item" if done.replaced else ""
     print(f"{done.rows:,} rows imported, {done.before:,} were imported before{replaced}{nothing}")

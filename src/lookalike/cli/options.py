@@ -26,7 +26,8 @@ Data = Annotated[
         metavar="DATA",
         help="digits, fashion-mnist, their test parts (digits:test), a file (.npy, .npz, idx .gz, .csv, .tsv, .txt, "
         ".parquet, .arrow, .feather, .jsonl, .ndjson, .xlsx; also with .gz, .bz2 or .zst), a folder of images or "
-        "of tables, or a URL such as s3://bucket/rows.parquet.",
+        "of tables, or a URL such as s3://bucket/rows.parquet. With --window, recordings: a table, .npy, .wav, .flac "
+        "or .ogg, or a folder of these.",
     ),
 ]
 StoreOption = Annotated[Path, typer.Option("--store", metavar="S", help="The folder of the versions.")]

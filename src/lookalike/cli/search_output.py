@@ -1,14 +1,16 @@
 """Parse a filter from the command line, and print the hits of a search."""
 
 import json
+import sys
 from collections.abc import Sequence
+from typing import Any
 
 from lookalike.index.changes.delta import Delta
 from lookalike.index.errors import QueryError
 from lookalike.index.items.filters import Filter, read_filter
 from lookalike.index.versions.searching import SearchResult
 
-__all__ = ["print_hits", "read_filter_text"]
+__all__ = ["print_hits", "print_json", "read_filter_text"]
 
 
 def read_filter_text(text: str) -> Filter:
@@ -34,4 +36,14 @@ def print_hits(
             if position >= 0
         ]
         used = columns[number] if columns else None
-        print(json.dumps({"query": name, "hits": hits, "novelty": novelty} | ({"columns": used} if used else {})))
+        print_json({"query": name, "hits": hits, "novelty": novelty} | ({"columns": used} if used else {}))
+
+
+def print_json(value: Any) -> None:
+    """Print one line of JSON; a character that the encoding of standard output lacks is escaped."""
+    text = json.dumps(value, ensure_ascii=False)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        text = json.dumps(value)
+    print(text)

@@ -31,8 +31,9 @@ def read_row(text: str, encoder: RowEncoder) -> tuple[Floats, list[list[str] | N
         raise QueryError("--row", expected, f"rows of shape {encoder.input_shape}", "Use DATA or --id.")
     rows = _parsed(text)
     listed = rows if isinstance(rows, list) and rows and all(isinstance(row, dict | list) for row in rows) else [rows]
-    decoded = relative(table.decode(listed, "--row[{}]" if listed is rows else "--row"), encoder.origin)
-    return decoded, table.used(decoded) or [None] * len(decoded)
+    at = "--row[{}]" if listed is rows else "--row"
+    decoded = relative(table.decode(listed, at), encoder.origin)
+    return decoded, table.used_by_queries(decoded, at) or [None] * len(decoded)
 
 
 def _parsed(text: str) -> Any:

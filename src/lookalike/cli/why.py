@@ -1,6 +1,5 @@
 """The command `why`: which parts make two items alike, and which separate them."""
 
-import json
 from contextlib import closing
 from typing import Annotated, Any
 
@@ -31,9 +30,11 @@ def why(
     `apart` is the part's share of the way from one item to the other. `differ` is the plain difference in standard
     deviations.
     """
+    from lookalike.cli.search_output import print_json
+
     explained = _explain(a, b, open_store(store), device)
     if as_json:
-        print(json.dumps({"ids": [a, b], **explained}))
+        print_json({"ids": [a, b], **explained})
         return
     parts: list[dict[str, Any]] = explained["parts"]
     out.print(f"{a} and {b}: score {explained['score']:.4f}")

@@ -79,4 +79,5 @@ def test_uses_labels_to_score_the_encoders(tmp_path: Path) -> None:
     query = run_demo(str(tmp_path / "rows.csv"), tmp_path / "store", [], Console(file=out, width=200))
     raw = next(line for line in out.getvalue().splitlines() if "preprocessed rows" in line)
     assert [cell.strip() for cell in raw.split("│")][3] == "1.000"
+    assert "input: a (number), b (number), c (number)" in out.getvalue()
     assert query == tmp_path / "store" / "query.json"

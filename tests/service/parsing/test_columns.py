@@ -167,3 +167,27 @@ def test_names_the_fields_that_a_part_of_a_row_uses() -> None:
     assert TABLE.used(rows) == [None, ["colour"], []]
     assert TABLE.used(rows[:1]) is None
     assert PARTS.used(np.array([[1, NAN, 0, NAN, 1, 1]], np.float32)) == [["when", "zip", "title"]]
+
+
+NANO = 1_700_000_000_000_000_000
+TIMES = TableInputs((Column("at", base=NANO), Column("x")))
+
+
+def test_a_base_is_subtracted_from_integers_of_json_and_of_an_array() -> None:
+    rows = TIMES.decode([[NANO + 1, 2], {"at": NANO - 3}, {"at": float(NANO), "x": 1.5}], "inputs[{}]")
+    np.testing.assert_array_equal(rows, [[1, 2], [-3, NAN], [0, 1.5]])
+    assert not TIMES.numeric  # the reader of plain numbers has only float64
+    np.testing.assert_array_equal(TIMES.minus_bases(np.array([[NANO + 1, 2]])), [[1, 2]])
+    np.testing.assert_array_equal(TIMES.minus_bases(np.array([[NANO, NAN]])), [[0, NAN]])
+    plain = np.zeros((1, 3), np.float32)
+    assert TABLE.minus_bases(plain) is plain
+
+
+def test_refuses_a_query_of_which_nothing_is_known() -> None:
+    rows = np.array([[1, 0, 1], [NAN, 1, NAN]], np.float32)
+    assert TABLE.used_by_queries(rows, "inputs[{}]") == [None, ["colour"]]
+    assert TABLE.used_by_queries(rows[:1], "inputs[{}]") is None
+    with pytest.raises(RequestError) as refused:
+        TABLE.used_by_queries(np.array([[1, 0, 1], [NAN, NAN, NAN]], np.float32), "inputs[{}]")
+    assert refused.value.field == "inputs[1]"
+    assert refused.value.found == "only missing values and unknown categories"

@@ -85,6 +85,16 @@ def test_a_table_with_categories_and_missing_values(tmp_path: Path) -> None:
     np.testing.assert_allclose(exported(encoder, out, rows), encoder.encode(rows), atol=1e-5)
     facts = {entry.key: json.loads(entry.value) for entry in onnx.load_model(str(out)).metadata_props}
     assert facts["lookalike.columns"] == ["number", "gaps", "word", "flag"]
+    assert "lookalike.base" not in facts
+
+
+def test_the_bases_of_columns_are_in_the_metadata(tmp_path: Path) -> None:
+    columns = (Column("at", base=1_700_000_000_000_000_000), Column("x"))
+    rows, out = cloud(20, 2), tmp_path / "model.onnx"
+    config = ModelConfig(hidden=(8,), latent_dim=2)
+    exported(untrained(tmp_path / "encoder", rows, config, shape=(2,), columns=columns), out, rows)
+    facts = {entry.key: json.loads(entry.value) for entry in onnx.load_model(str(out)).metadata_props}
+    assert facts["lookalike.base"] == [1_700_000_000_000_000_000, 0]
 
 
 def test_the_origin_is_in_the_metadata(tmp_path: Path) -> None:

@@ -256,3 +256,9 @@ def test_held_out_windows_that_equal_training_windows_are_left_out() -> None:
 def test_refuses_two_windows_that_overlap() -> None:
     with pytest.raises(DataError, match="all rows held out"):
         split_rows(window_rows(2), quick())
+
+
+def test_reports_integers_that_become_equal_in_float64() -> None:
+    nano = 1_700_000_000_000_000_000 + np.arange(100)[:, None]
+    assert split_rows(array_rows(nano), quick()).blurred == ("0",)
+    assert split_rows(array_rows(nano * 1_000 // 1_000_000), quick()).blurred == ()

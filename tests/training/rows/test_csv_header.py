@@ -114,3 +114,23 @@ def test_refuses_settings_that_no_file_can_have(tmp_path: Path, settings: DataCo
 def test_refuses_utf_16_without_a_byte_order_mark_that_the_setting_needs(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="expected text in UTF-16, found UTF-16 stream does not start with BOM"):
         read_header(written(tmp_path / "a.csv", "a,b\n"), DataConfig(encoding="utf-16"))
+
+
+@pytest.mark.parametrize(
+    ("content", "encoding", "of_training", "of_query"),
+    [
+        ("é", "utf-8", "iso8859-1", "utf-8"),
+        ("é", "latin-1", "iso8859-1", "iso8859-1"),
+        ("e", "latin-1", "iso8859-1", "iso8859-1"),
+        ("é", "utf-8-sig", "utf-8", "utf-8"),
+        ("é", "utf-16", "utf-16", "utf-16"),
+    ],
+)
+def test_a_query_may_have_another_encoding_than_the_training(
+    tmp_path: Path, content: str, encoding: str, of_training: str, of_query: str
+) -> None:
+    path = written(tmp_path / "a.csv", f"{content},x\n1,2\n".encode(encoding))
+    settings = DataConfig(encoding="latin-1")
+    assert read_header(path, settings).encoding == of_training
+    found = read_header(path, settings, trained=True)
+    assert (found.encoding, found.names) == (of_query, [content, "x"])

@@ -132,3 +132,9 @@ def test_whole_numbers_that_identify_rows_are_payload(name: str, values: Any, is
     assert [f"--number {name} takes one in" in note for note in notes] == [True] * is_identifier
     assert name in names({name: values, "x": RNG.random(len(values))}, number=(name,))
     assert name in names({name: values, "x": RNG.random(len(values))}, columns=(name,))
+
+
+def test_times_in_nanoseconds_have_a_base() -> None:
+    nano = 1_700_000_000_000_000_000
+    table = {"at": [nano + 5, None, nano + 7], "x": [1, 2, 3], "wide": [2**62, 1, -(2**62)]}
+    assert chosen(table)[0] == (Column("at", base=nano + 5), Column("x"), Column("wide"))

@@ -13,7 +13,7 @@ import soundfile
 from lookalike.training.errors import DataError
 from lookalike.training.rows import open_rows
 from lookalike.training.transforms import WindowTransform
-from tests.training.rows.recorded import FILES, SAMPLES, settings, truncated, windows
+from tests.training.rows.recorded import FILES, SAMPLES, settings, truncated, windows, write_wav
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -87,3 +87,10 @@ def test_broken_files_are_named(tmp_path: Path, name: str) -> None:
     with pytest.raises(DataError, match=message) as raised:
         open_rows(str(tmp_path / name), settings())
     assert str(tmp_path / name) in str(raised.value)
+
+
+def test_says_which_channels_are_left_out(tmp_path: Path) -> None:
+    write_wav(tmp_path / "a.wav", 16)
+    note = "of the 2 channels of some files, only these are read: 1"
+    assert note in open_rows(str(tmp_path / "a.wav"), settings(channels=("1",))).notes
+    assert note not in open_rows(str(tmp_path / "a.wav"), settings()).notes

@@ -9,6 +9,7 @@ import pytest
 
 from lookalike.training.errors import DataError
 from lookalike.training.rows import open_rows
+from lookalike.training.transforms import InputSpec
 from tests.training.rows.recorded import FILES, SAMPLES, settings, windows, write_csv
 
 
@@ -83,3 +84,20 @@ def test_times_may_have_decimal_commas(tmp_path: Path) -> None:
     values, ids, _ = windows(open_rows(str(tmp_path / "a.csv"), settings(time="t", window="1s")))
     assert ids == ["a.csv@0", "a.csv@0.5"]
     assert values[:, :, 0].tolist() == [[0, 0.5, 1, 1.5], [1, 1.5, 2, 2.5]]
+
+
+def test_names_the_columns_that_are_no_channels_and_may_have_labels(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "a.csv", x=range(8), activity=["walk"] * 8)
+    note = "left out, because the values are no numbers: activity; if activity has labels, name it with "
+    assert note + "`--set data.label=activity`" in open_rows(str(path), settings()).notes
+    labeled = open_rows(str(path), settings(label="activity"))
+    assert not [note for note in labeled.notes if "left out" in note]
+
+
+def test_a_query_needs_no_column_of_labels(tmp_path: Path) -> None:
+    rows = open_rows(str(write_csv(tmp_path / "a.csv", x=range(8), activity=["walk"] * 8)), settings(label="activity"))
+    spec = InputSpec(transform=rows.transform, settings=settings(label="activity"))
+    query = write_csv(tmp_path / "b.csv", x=range(4))
+    assert windows(open_rows(str(query), None, spec))[0][0, :, 0].tolist() == [0, 1, 2, 3]
+    with pytest.raises(DataError, match="expected a column 'activity'"):
+        open_rows(str(query), settings(label="activity"))

@@ -48,7 +48,7 @@ def test_a_gap_that_is_short_enough_is_interpolated(tmp_path: Path) -> None:
 def test_an_uneven_clock_is_resampled_to_the_mean_of_its_usual_intervals(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "a.csv", t=[0, 15, 31, 46, 62, 78, 94], x=[0, 15, 31, 46, 62, 78, 94])  # milliseconds
     rows = open_rows(str(path), settings(time="t", rate=1 / 16))
-    assert "resampled from 0.0625 to 0.0666667 to 0.0625 samples per second" in rows.notes
+    assert "resampled from between 0.0625 and 0.0666667 to 0.0625 samples per second" in rows.notes
     np.testing.assert_allclose(windows(rows)[0][0, :, 0], [0, 16, 32, 48])
 
 

@@ -106,3 +106,26 @@ def test_spell_converts_rows_to_json_values() -> None:
 
 def test_spell_without_columns_returns_numbers() -> None:
     assert to_json_rows(np.array([[1, 2]], np.float32), ()) == [[1.0, 2.0]]
+
+
+NANO = 1_700_000_000_000_000_000
+TIME = FittedColumn(Column("at", base=NANO), 0, (), offset=1.0, factor=0.5, low=0.0, high=9.0, mean=3.5)
+
+
+def test_a_base_survives_json_and_returns_the_whole_number() -> None:
+    described = describe_columns((TIME,))
+    assert described[0]["base"] == NANO
+    assert read_columns(json.loads(json.dumps(described))) == (TIME,)
+    rows = np.array([[3], [0.5], [np.nan]])
+    assert to_json_rows(rows, (TIME.column,)) == [[NANO + 3], [float(NANO)], [None]]
+
+
+@pytest.mark.parametrize("base", [1.5, "1", True, None, 2**64])
+def test_refuses_a_base_that_is_no_whole_number_of_64_bits(base: Any) -> None:
+    with pytest.raises(ValueError, match="column 0 has the base"):
+        read_columns([describe_columns((TIME,))[0] | {"base": base}])
+
+
+def test_only_numbers_have_a_base() -> None:
+    with pytest.raises(ValueError, match="column 1 has the keys"):
+        read_columns([DESCRIBED[0], DESCRIBED[1] | {"base": 1}])

@@ -4,7 +4,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from lookalike.training.tables.origin import Origin, absolute, find_origin, is_blurred, is_coarse, relative
+from lookalike.training.tables.origin import (
+    Origin,
+    absolute,
+    find_base,
+    find_origin,
+    is_blurred,
+    is_coarse,
+    is_merged,
+    minus_base,
+    relative,
+)
 
 EPOCH = 1_760_000_000.0
 """A time in seconds since 1970; float32 rounds it to a multiple of 128."""
@@ -139,3 +149,53 @@ def test_a_column_is_blurred_if_its_values_become_equal(
 def test_detects_float32_values_that_were_rounded_before(values: NDArray[np.float64], coarse: bool) -> None:
     rows = np.stack([values, np.zeros(300)], axis=1).astype(np.float32)
     assert is_coarse(rows).tolist() == [coarse, False]
+
+
+NANO = 1_700_000_000_000_000_000
+"""A time in nanoseconds since 1970; float64 rounds it to a multiple of 256."""
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "base"),
+    [
+        (NANO, NANO + 39, NANO),
+        (-NANO - 39, -NANO, -NANO - 39),
+        (2**64 - 5, 2**64 - 1, 2**64 - 5),
+        (2**53, 2**53 + 1, 2**53),
+        (0, 2**53, 0),
+        (1_700_000_000, 1_800_000_000, 0),
+        (-(2**63), 2**63 - 1, 0),
+        (0, 2**60, 0),
+    ],
+)
+def test_whole_numbers_that_float64_does_not_hold_have_a_base(low: int, high: int, base: int) -> None:
+    assert find_base(low, high) == base
+
+
+@pytest.mark.parametrize(
+    ("dtype", "values", "base", "expected"),
+    [
+        ("i8", [NANO, NANO + 1, NANO - 1], NANO, [0, 1, -1]),
+        (">i8", [NANO + 3], NANO, [3]),
+        ("u8", [2**64 - 1, 2**64 - 2], 2**64 - 2, [1, 0]),
+        ("i8", [-NANO], -NANO - 7, [7]),
+        ("i8", [-(2**63)], 2**63 - 1, [-(2.0**64)]),
+        ("i4", [5], NANO, [5 - NANO]),
+        ("f8", [float(NANO), np.nan], NANO, [0, np.nan]),
+    ],
+)
+def test_the_base_is_subtracted_in_integers(dtype: str, values: list[float], base: int, expected: list[float]) -> None:
+    np.testing.assert_array_equal(minus_base(np.array(values, dtype), base), expected)
+
+
+@given(st.integers(-(2**63), 2**63 - 1), st.integers(-(2**63), 2**63 - 1))
+def test_a_difference_to_the_base_is_that_of_integers(value: int, base: int) -> None:
+    difference = minus_base(np.array([value], np.int64), base)[0]
+    assert difference == pytest.approx(value - base, rel=1e-15)
+    if abs(value - base) <= 2**53:
+        assert difference == value - base
+
+
+def test_integers_are_merged_if_float64_makes_them_equal() -> None:
+    rows = np.array([[NANO + row, row, 2**40 + row] for row in range(10)])
+    assert is_merged(rows).tolist() == [True, False, False]

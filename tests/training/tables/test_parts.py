@@ -35,6 +35,8 @@ def ages(*values: Any, kind: pa.DataType | None = None) -> list[float]:
         ("1969-12-31T12:00", -0.5),
         ("9999-12-31", 2_932_896),
         (" 2013-01-01 ", 15_706),
+        ("01.01.2013", 15_706),
+        ("02.01.2013 06:00", 15_707.25),
     ],
 )
 def test_the_age_of_a_text_is_in_days(text: str, age: float) -> None:
