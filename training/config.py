@@ -196,7 +196,7 @@ class FitConfig:
     """How long to train, with which batches, and on which device."""
 
     epochs: Count | Literal["auto"] = "auto"
-    """auto: about 3,000 steps, at least 30 epochs and at most 300."""
+    """auto: about 3,000 steps, at least 30 epochs and at most 300; of many rows, at most 15,000 steps."""
     batch_size: Count | Literal["auto"] = "auto"
     """auto: 256, or a twentieth of the rows if that is less, but at least 16."""
     patience: Count = 30

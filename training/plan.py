@@ -1,5 +1,6 @@
 """Inputs of the training loop besides the three pillars: the rows, the plan, and the hooks."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -10,7 +11,7 @@ from lookalike.training.corruption import Corruption
 from lookalike.training.history import State
 from lookalike.training.schedules import Schedule
 
-__all__ = ["Data", "FitPlan", "Hooks", "automatic_batch"]
+__all__ = ["Data", "FitPlan", "Hooks", "automatic_batch", "automatic_epochs"]
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,11 @@ class Hooks:
     should_stop: Callable[[], bool] = lambda: False
     should_save: Callable[[], bool] = lambda: False
     on_save: Callable[[State], None] = lambda state: None
+
+
+def automatic_epochs(steps: int) -> int:
+    """Epochs of `steps` steps each: about 3,000 steps, at least 30 epochs and at most 300; at most 15,000 steps."""
+    return max(1, min(300, max(30, math.ceil(3_000 / steps)), math.ceil(15_000 / steps)))
 
 
 def automatic_batch(count: int) -> int:

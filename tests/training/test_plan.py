@@ -1,7 +1,8 @@
+import pytest
 import torch
 
 from lookalike.training.history import State
-from lookalike.training.plan import Data, FitPlan, Hooks
+from lookalike.training.plan import Data, FitPlan, Hooks, automatic_epochs
 from lookalike.training.schedules import SCHEDULES
 
 
@@ -22,3 +23,11 @@ def test_default_hooks_do_nothing_and_do_not_stop() -> None:
     assert not hooks.should_save()
     hooks.on_epoch(State())
     assert hooks.should_stop() is False
+
+
+@pytest.mark.parametrize(
+    ("steps", "epochs"),
+    [(1, 300), (10, 300), (20, 150), (211, 30), (500, 30), (1_000, 15), (1_296, 12), (20_000, 1), (10**9, 1)],
+)
+def test_automatic_epochs_make_neither_few_steps_nor_too_many(steps: int, epochs: int) -> None:
+    assert automatic_epochs(steps) == epochs

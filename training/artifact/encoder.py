@@ -23,7 +23,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from lookalike.training.array_types import Doubles, Floats
+from lookalike.training.array_types import Floats
 from lookalike.training.artifact.architecture import describe, rebuild
 from lookalike.training.artifact.cuda import CudaSteps
 from lookalike.training.artifact.manifest import EncoderManifest, check_fields
@@ -45,7 +45,6 @@ _WEIGHTS = "weights.safetensors"
 _BLOCK_ROWS = 1_024
 _BLOCK_VALUES = 1 << 23
 """A block has at most this many rows, and at most this many values between two layers: 32 MiB."""
-_ERROR_VALUES = 1 << 22
 _BLOCK_PICTURES = 64
 """Pictures in a block: the values around each place, nine times as many, fit the processor's cache."""
 _PARTS = ("offset", "factor", "low", "high")
@@ -82,7 +81,7 @@ class Encoder(RowEncoder):
 
         return self._blockwise("decode", latent, self.width, step)
 
-    def encode_with_errors(self, rows: Floats) -> tuple[Floats, Floats | Doubles]:
+    def encode_with_errors(self, rows: Floats) -> tuple[Floats, Floats]:
         """Return the output of `encode`, and the root mean square of the reconstruction error over a row's features.
 
         Features of missing values have no error. (n, width) raw float32 -> (n, latent_dim) and (n,) float32, the errors

@@ -35,7 +35,7 @@ from lookalike.training.models.autoencoder import Autoencoder, latent_dim_for
 from lookalike.training.models.column_loss import column_loss, column_weights
 from lookalike.training.models.losses import Loss, bounded, build_loss, check_pair
 from lookalike.training.models.optimizers import build_optimizer
-from lookalike.training.plan import Data, FitPlan, Hooks, automatic_batch
+from lookalike.training.plan import Data, FitPlan, Hooks, automatic_batch, automatic_epochs
 from lookalike.training.progress import progress_bar
 from lookalike.training.rows import Rows, sketches, spread
 from lookalike.training.schedules import build_schedule
@@ -210,7 +210,7 @@ def _plan(config: TrainConfig, count: int, corrupt: Corruption | None) -> FitPla
         remedy = "--set model.batch_norm=false --set model.latent_norm=false"
         raise ConfigError("fit.batch_size", expected=expected, found=found, remedy=remedy)
     return FitPlan(
-        epochs=fit.epochs if fit.epochs != "auto" else min(300, max(30, math.ceil(3_000 / steps))),
+        epochs=fit.epochs if fit.epochs != "auto" else automatic_epochs(steps),
         batch_size=size,
         patience=fit.patience,
         seed=fit.seed,

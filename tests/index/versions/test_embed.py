@@ -90,11 +90,11 @@ COLUMNS = (Column("x"), Column("kind", "categorical", ("a", "b")))
 @pytest.fixture
 def of_table(tmp_path: Path) -> Encoder:
     """x, plus half of x if the category is b: (n, 2) -> (n, 1)."""
-    encoder = nn.Linear(3, 1)
-    encoder.weight, encoder.bias = nn.Parameter(torch.tensor([[1.0, 0.0, 0.5]])), nn.Parameter(torch.zeros(1))
+    encoder = nn.Linear(5, 1)  # x, is x missing?, a, b, is the category missing?
+    encoder.weight, encoder.bias = nn.Parameter(torch.tensor([[1, 0, 0, 0.5, 0]])), nn.Parameter(torch.zeros(1))
     scaling = fit_preprocessor(np.array([[0, 0], [8, 1]], np.float32), "none", COLUMNS)
     (tmp_path / "e").mkdir()
-    halves = nn.Sequential(encoder), nn.Sequential(nn.Linear(1, 3))
+    halves = nn.Sequential(encoder), nn.Sequential(nn.Linear(1, 5))
     write_encoder(
         tmp_path / "e", *halves, preprocess=scaling, header={"input_shape": [2], "latent_dim": 1, "output": "values"}
     )
@@ -107,7 +107,7 @@ def test_a_table_is_embedded_by_the_encoders_columns_however_it_was_opened(of_ta
     for rows in (open_rows(str(path)), open_rows(str(path), spec=of_table.inputs)):
         ((chunk, embeddings),) = embed_chunks(rows, of_table, "l2")
         assert embeddings.tolist() == [[1.5], [2], [4]]  # an unknown category; a missing x becomes the mean, 4
-        assert chunk.payloads[0] == {"kind": "b", "more": 9}
+        assert chunk.payloads[0] == {"kind": "b", "more": 9, "x": 1}
     assert suited(rows, of_table) is rows
 
 

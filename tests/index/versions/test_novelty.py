@@ -281,8 +281,9 @@ def test_item_distances_use_a_sample_of_many_items(monkeypatch: pytest.MonkeyPat
 
 
 def answering(folder: Path, answer: list[float], columns: tuple[Column, ...] = (), factor: float = 0.0) -> Encoder:
-    """An encoder that clips no value; the decoder gives `answer` plus `factor` times the first value."""
-    rows = np.array([[-3e38], [3e38]], np.float32).repeat(len(answer), axis=1)
+    """An encoder that clips no value; the decoder gives `answer`, for all features, plus `factor` times the first."""
+    width = len(columns) or len(answer)
+    rows = np.array([[-3e38], [3e38]], np.float32).repeat(width, axis=1)
     encoder, decoder = nn.Linear(len(answer), 1), nn.Linear(1, len(answer))
     encoder.weight.data, encoder.bias.data = torch.eye(len(answer))[:1], torch.zeros(1)
     decoder.weight.data, decoder.bias.data = torch.full((len(answer), 1), factor), torch.tensor(answer)
@@ -292,7 +293,7 @@ def answering(folder: Path, answer: list[float], columns: tuple[Column, ...] = (
         nn.Sequential(encoder),
         nn.Sequential(decoder),
         preprocess=fit_preprocessor(rows, "none", columns),
-        header={"input_shape": [len(answer)], "latent_dim": 1, "output": "values"},
+        header={"input_shape": [width], "latent_dim": 1, "output": "values"},
     )
     return load_encoder(folder)
 
@@ -305,7 +306,7 @@ def test_the_error_is_the_root_of_the_mean_square(tmp_path: Path) -> None:
 
 def test_a_missing_value_adds_no_error(tmp_path: Path) -> None:
     columns = Column("number"), Column("other"), Column("word", "categorical", ("one", "two"))
-    plain = answering(tmp_path / "plain", [5.0, 3.0], columns[:2])
+    plain = answering(tmp_path / "plain", [5.0, 3.0, -99.0, -99.0], columns[:2])  # with -99, no value is missing
     assert reconstruction_errors(plain, np.array([[math.nan, 17], [math.nan, 3]], np.float32)) == pytest.approx(
         [14 / math.sqrt(2), 0]
     )
@@ -334,7 +335,7 @@ def test_an_overflowing_reconstruction_has_an_infinite_error(tmp_path: Path) -> 
 def test_rows_in_blocks_are_as_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     encoder, rows = load_encoder(encoder_at(tmp_path / "encoder", cloud(6, 2))), cloud(25, 6, seed=1)
     whole = reconstruction_errors(encoder, rows)
-    monkeypatch.setattr("lookalike.training.artifact.encoder._ERROR_VALUES", 42)
+    monkeypatch.setattr("lookalike.training.artifact.encoder._BLOCK_ROWS", 7)
     assert reconstruction_errors(encoder, rows) == pytest.approx(whole)
     assert reconstruction_errors(encoder, rows[:0]).shape == (0,)
 
