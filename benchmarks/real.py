@@ -4,9 +4,9 @@ ours    label precision@5 of the version that `lookalike demo` made of the items
         --encoder none`), searched with queries that are not among the items; seconds and the highest resident memory of
         the command
 peer    PCA of the same dimension, fitted on the same preprocessed items
-floor   the raw rows: as they are, or preprocessed, whichever is better
+floor   the better of the raw rows and the preprocessed rows
 
-Precision@5 is the share of a query's five nearest items, by cosine, that have its label. Labels are no input.
+Precision@5 is the share of a query's five nearest items, by cosine, that have its label. Training does not read labels.
 
 emoji     3,786 pictures (npm: emoji-datasource-twitter) in ten categories; all skin tones of an emoji are in one part
 watch     140 recordings of a smartwatch, six channels (PyPI: seglearn), seven exercises; windows of 2 s; queries of
