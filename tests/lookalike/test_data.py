@@ -21,7 +21,7 @@ def test_prints_cells_read_as_missing_to_standard_error(tmp_path: Path, capsys: 
 
 
 def test_prints_nothing_without_notes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "a.csv").write_text("x,country\n1,NA\n2,\n")
+    (tmp_path / "a.csv").write_text("x,country\n1,NA\n2,\n3,NA\n")
     open_data(str(tmp_path / "a.csv"))
     assert capsys.readouterr().err == ""
 
