@@ -25,13 +25,13 @@ from lookalike.service.observability.logs import record_answer
 from lookalike.service.parsing.bodies import (
     JSON,
     PUT_MEDIA,
+    decode_body,
     header,
     is_disconnected,
     media_type,
     receive_body,
 )
 from lookalike.service.parsing.item_bodies import ItemBatch, decode_items
-from lookalike.service.parsing.json_bodies import decode_body
 from lookalike.service.parsing.photo_bodies import PhotoBody, decode_photo_items
 from lookalike.service.parsing.query_strings import read_params
 from lookalike.service.parsing.request_models import DeleteParams, ItemParams, ListParams, PutParams, PutRequest

@@ -33,6 +33,7 @@ from lookalike.service.parsing.bodies import (
     NPY,
     ROW_MEDIA,
     Body,
+    decode_body,
     is_disconnected,
     media_type,
     receive_body,
@@ -40,7 +41,6 @@ from lookalike.service.parsing.bodies import (
 )
 from lookalike.service.parsing.decoding import EmbedQuery, SearchQuery, decode_embed, decode_search
 from lookalike.service.parsing.explain_bodies import decode_explain
-from lookalike.service.parsing.json_bodies import decode_body
 from lookalike.service.parsing.npy_bodies import decode_npy, decode_npy_search
 from lookalike.service.parsing.photo_bodies import PhotoBody, decode_photo_embed, decode_photo_search
 from lookalike.service.parsing.photos import Photo

@@ -7,11 +7,13 @@ public function reads them: `has_arrived` and `is_disconnected` do. With another
 
 import asyncio
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 
 from lookalike.service.errors import FullError, MalformedError, MediaError, SlowBodyError, TooLargeError
 from lookalike.service.parsing.connection import receive_rest
+from lookalike.service.parsing.rows import RequestLimits
 
 __all__ = [
     "BODY_SHARE",
@@ -27,6 +29,7 @@ __all__ = [
     "Budget",
     "Share",
     "check_media",
+    "decode_body",
     "has_arrived",
     "header",
     "is_disconnected",
@@ -46,6 +49,7 @@ QUERY_MEDIA = (JSON, NPY, *PHOTOS, MULTIPART)
 PUT_MEDIA = (JSON, *PHOTOS, MULTIPART)
 """The media types of items."""
 
+Query = TypeVar("Query")
 Body = bytes | memoryview
 """A large body is one writable piece of memory, into which the socket was read."""
 BODY_SHARE = "lookalike.body"
@@ -162,6 +166,13 @@ async def read_body(request: Request, max_bytes: int, seconds: float, share: Sha
         raise SlowBodyError("body", expected=f"all of it within {seconds:g} s", found="a part") from error
     except ClientDisconnect as error:
         raise MalformedError("body", expected="all of it", found="a part, then the client left") from error
+
+
+async def decode_body(decode: Callable[[bytes, RequestLimits], Query], body: Body, limits: RequestLimits) -> Query:
+    """Decode a JSON body; a large one in a thread, so that other calls are answered in the meantime."""
+    if len(body) <= limits.large_bytes:
+        return decode(bytes(body), limits)
+    return await asyncio.to_thread(lambda: decode(bytes(body), limits))
 
 
 def has_arrived(request: Request) -> bool:

@@ -4,19 +4,16 @@ A Python object takes many times the memory of its JSON text, and while a large 
 other call. So the checks count brackets first.
 """
 
-import asyncio
 import json
 import math
 import re
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import orjson
 import simdjson
 
 from lookalike.index.items.integers import may_hold_large
 from lookalike.service.errors import MalformedError, RequestError, TooLargeError
-from lookalike.service.parsing.bodies import Body
 from lookalike.service.parsing.rows import FIELD_BYTES, JSON_ERRORS, RequestLimits, check_field_bytes
 
 __all__ = [
@@ -27,7 +24,6 @@ __all__ = [
     "check_lists",
     "check_payload_bytes",
     "check_sizes",
-    "decode_body",
     "parse_exactly",
     "parse_json",
     "restore_integers",
@@ -44,15 +40,6 @@ BRACKET_BYTES = 16
 _LISTS = ("inputs", "embeddings", "ids", "items", "images")
 _NEXT_LIST = re.compile(rb"\]\s*,")
 """The end of a list that another list follows; the parser itself limits lists inside lists."""
-
-Query = TypeVar("Query")
-
-
-async def decode_body(decode: Callable[[bytes, RequestLimits], Query], body: Body, limits: RequestLimits) -> Query:
-    """Decode a JSON body; a large one in a thread, so that other calls are answered in the meantime."""
-    if len(body) <= limits.large_bytes:
-        return decode(bytes(body), limits)
-    return await asyncio.to_thread(lambda: decode(bytes(body), limits))
 
 
 def parse_json(text: str | bytes, name: str = "body") -> Any:

@@ -29,8 +29,8 @@ PATH = [
     "api/guard.py",  # check the caller
     "parsing/bodies.py",  # read its headers, and later its body
     "api/routes.py",  # the steps of a search
+    "parsing/rows.py",  # the limits, and the rows as an array
     "parsing/decoding.py",  # validate it: SearchQuery
-    "parsing/rows.py",  # the rows as an array
     "serving/serving.py",  # the version that serves
     "serving/engine.py",  # wait for a batch
     "serving/batching.py",  # encode and search

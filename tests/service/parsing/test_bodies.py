@@ -1,4 +1,5 @@
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 
 import pytest
@@ -6,7 +7,8 @@ from starlette.requests import Request
 from starlette.types import Message
 
 from lookalike.service.errors import FullError, MalformedError, SlowBodyError, TooLargeError
-from lookalike.service.parsing.bodies import Budget, Share, read_body
+from lookalike.service.parsing.bodies import Budget, Share, decode_body, read_body
+from lookalike.service.parsing.rows import RequestLimits
 
 pytestmark = pytest.mark.anyio
 
@@ -95,3 +97,14 @@ async def test_announced_bytes_take_no_budget() -> None:
     await asyncio.sleep(0)
     assert await read_body(request([b"abcdefgh"]), 9, 1.0, Share(budget)) == b"abcdefgh"
     slow.cancel()
+
+
+@pytest.mark.anyio
+async def test_a_large_body_is_decoded_in_a_thread() -> None:
+    here, limits = threading.get_ident(), RequestLimits((2,), 2, 5, 5, 5)
+
+    def decode(body: bytes, limits: RequestLimits) -> int:
+        return threading.get_ident()
+
+    assert await decode_body(decode, bytes(limits.large_bytes), limits) == here
+    assert await decode_body(decode, memoryview(bytes(limits.large_bytes + 1)), limits) != here

@@ -1,12 +1,11 @@
 import json
-import threading
 from typing import Any
 
 import pytest
 
 from lookalike.service.errors import MalformedError, RequestError, TooLargeError
-from lookalike.service.parsing.json_bodies import check_sizes, decode_body, parse_exactly
-from lookalike.service.parsing.rows import FIELD_BYTES, RequestLimits
+from lookalike.service.parsing.json_bodies import check_sizes, parse_exactly
+from lookalike.service.parsing.rows import FIELD_BYTES
 
 
 @pytest.mark.parametrize("value", [2**53 + 1, 2**64 - 1, 2**64, -(2**63) - 1, 10**300, 1.5, "9" * 30, None, [{}]])
@@ -54,14 +53,3 @@ def test_refuses_a_large_payload_before_it_is_read() -> None:
     items = [{"id": "a"}, {"id": "b", "payload": {"x": [0] * FIELD_BYTES}}]
     with pytest.raises(TooLargeError, match=r"items\[1\]\.payload: expected at most 65536 bytes of JSON"):
         check_sizes(json.dumps({"items": items}).encode(), 10)
-
-
-@pytest.mark.anyio
-async def test_a_large_body_is_decoded_in_a_thread() -> None:
-    here, limits = threading.get_ident(), RequestLimits((2,), 2, 5, 5, 5)
-
-    def decode(body: bytes, limits: RequestLimits) -> int:
-        return threading.get_ident()
-
-    assert await decode_body(decode, bytes(limits.large_bytes), limits) == here
-    assert await decode_body(decode, memoryview(bytes(limits.large_bytes + 1)), limits) != here
