@@ -1,6 +1,6 @@
 """How much CPU time does an epoch take beside another busy process, and what does it cost that waiting threads sleep?
 
-ours      one epoch of Fashion-MNIST with two threads, with the settings of the package: OpenMP threads sleep
+ours      one epoch of Fashion-MNIST with two threads, with the settings of the package: OpenMP threads soon sleep
 spinning  the same with OpenMP's default settings: threads spin while they wait
 
 Each is measured alone, and beside one busy process for each core. CPU time is user and system time of the process. Run

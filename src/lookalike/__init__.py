@@ -20,9 +20,11 @@ if TYPE_CHECKING:
 
 __all__ = ["AsyncClient", "AutoencoderEmbedder", "Client", "Store", "Watch", "build", "diagnose", "open_rows", "train"]
 
-_WAITING = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0", "KMP_BLOCKTIME": "0"}
-"""OpenMP threads sleep while they wait. Otherwise they spin, and take the cores from other processes.
+_WAITING = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "3000", "KMP_BLOCKTIME": "0"}
+"""OpenMP threads spin for some microseconds while they wait, and then sleep.
 
+With OpenMP's own default they spin for milliseconds and take the cores from other processes: an epoch beside busy processes
+takes eight times as much CPU time. If they sleep at once, an epoch alone takes 1.8 times as long (benchmarks/waiting.py).
 OpenMP reads these variables when torch and faiss are loaded; child processes inherit them.
 """
 if not os.environ.keys() & _WAITING:

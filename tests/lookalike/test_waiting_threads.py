@@ -11,7 +11,7 @@ NAMES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 
 
 @pytest.mark.parametrize(
-    ("chosen", "expected"), [({}, "passive 0 0"), ({"OMP_WAIT_POLICY": "active"}, "active None None")]
+    ("chosen", "expected"), [({}, "passive 3000 0"), ({"OMP_WAIT_POLICY": "active"}, "active None None")]
 )
 def test_openmp_threads_sleep_while_they_wait_unless_the_user_chose(chosen: dict[str, str], expected: str) -> None:
     plain = {name: value for name, value in os.environ.items() if name not in NAMES}
