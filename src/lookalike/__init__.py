@@ -23,9 +23,9 @@ __all__ = ["AsyncClient", "AutoencoderEmbedder", "Client", "Store", "Watch", "bu
 _WAITING = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "3000", "KMP_BLOCKTIME": "0"}
 """OpenMP threads spin for some microseconds while they wait, and then sleep.
 
-With OpenMP's own default they spin for milliseconds and take the cores from other processes: an epoch beside busy processes
-takes eight times as much CPU time. If they sleep at once, an epoch alone takes 1.8 times as long (benchmarks/waiting.py).
-OpenMP reads these variables when torch and faiss are loaded; child processes inherit them.
+With OpenMP's own default they spin for milliseconds and take the cores from other processes: an epoch beside busy
+processes takes eight times as much CPU time. If they sleep at once, an epoch alone takes 1.8 times as long
+(benchmarks/waiting.py). OpenMP reads these variables when torch and faiss are loaded; child processes inherit them.
 """
 if not os.environ.keys() & _WAITING:
     os.environ.update(_WAITING)
