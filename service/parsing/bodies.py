@@ -33,7 +33,6 @@ __all__ = [
     "has_arrived",
     "header",
     "is_disconnected",
-    "is_npy",
     "media_type",
     "read_body",
     "receive_body",
@@ -102,11 +101,6 @@ def header(request: Request, name: bytes) -> str | None:
 def media_type(request: Request) -> str:
     """The Content-Type without parameters, in lower case; "" if there is none."""
     return (header(request, b"content-type") or "").partition(";")[0].strip().lower()
-
-
-def is_npy(request: Request) -> bool:
-    """Whether the body is an .npy file, by its Content-Type."""
-    return media_type(request) == NPY
 
 
 def wants_npy(request: Request) -> bool:
