@@ -80,7 +80,7 @@ class DataConfig:
     """The encoding of a text file, such as latin-1 or cp1252; auto: UTF-8, or UTF-16 with its byte order mark."""
     image_size: Side | tuple[Side, Side] | Literal["auto"] = "auto"
     """The side of the pictures that the encoder reads, in pixels, or [height, width]; auto: from the data, at most
-    64."""
+    32. Training on 64 takes four times as long."""
     image_fit: Literal["crop", "pad", "stretch"] = "crop"
     """For a photo of another shape: crop cuts its edges, pad adds background, stretch changes its proportions."""
     image_mode: Literal["auto", "grey", "rgb"] = "auto"
@@ -131,7 +131,7 @@ class ModelConfig:
     """conv: for pictures (kernels of 3 x 3) and windows of recordings (kernels of 5 samples); one convolution of
     stride 2 for each of `channels`."""
     latent_dim: Width | Literal["auto"] = "auto"
-    """auto: a quarter of the columns, at least 2 and at most 32."""
+    """auto: a quarter of the columns, at least 16 and at most 32."""
     hidden: tuple[Width, ...] = (512, 256)
     """The mlp's widths, from the input to the latent space."""
     channels: Annotated[tuple[Width, ...], Field(min_length=1)] = (32, 64)

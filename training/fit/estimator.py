@@ -75,7 +75,7 @@ class AutoencoderEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
     earlier scale, and early stopping needs rows that no step has seen.
 
     Args:
-        latent_dim: values in an embedding; "auto" is a quarter of the columns, within [2, 32].
+        latent_dim: values in an embedding; "auto" is a quarter of the columns, within [16, 32].
         hidden: the layer widths of the encoder; the decoder has the same widths in reverse order.
         corruption: how a row is corrupted before the model sees it; "none" trains a standard autoencoder.
         scale: how columns are scaled; "auto" is "center" if `input_shape` has several dimensions, else "standard".

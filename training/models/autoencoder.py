@@ -33,8 +33,8 @@ class Autoencoder(nn.Module):
 
 
 def latent_dim_for(width: int, config: ModelConfig) -> int:
-    """Return the configured dimension, or for "auto" a quarter of the columns within [2, 32]."""
-    return min(32, max(2, width // 4)) if config.latent_dim == "auto" else config.latent_dim
+    """Return the configured dimension, or for "auto" a quarter of the columns within [16, 32]."""
+    return min(32, max(16, width // 4)) if config.latent_dim == "auto" else config.latent_dim
 
 
 def _mlp_stacks(shape: tuple[int, ...], latent_dim: int, config: ModelConfig) -> tuple[nn.Sequential, nn.Sequential]:

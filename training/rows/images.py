@@ -26,7 +26,7 @@ from lookalike.training.transforms.photos import open_photo, preview, to_pixels
 
 __all__ = ["open_images", "open_photo_file"]
 
-AUTO_SIDE = 64
+AUTO_SIDE = 32
 """The longest side of the pictures if `data.image_size` is auto."""
 NAMED, IN_ERROR = 20, 5
 """The most skipped files with one reason that a note and an error name, and the most reasons."""

@@ -53,7 +53,8 @@ def demo(
 ) -> None:
     """Run all steps on one data set, and serve the result.
 
-    Trains a standard and a denoising autoencoder, compares them, and builds, promotes and serves a version.
+    Trains a denoising autoencoder, compares it with PCA and the raw rows, and builds, promotes and serves a version.
+    For a built-in set, also a standard autoencoder.
     """
     from lookalike.cli.demo import run_demo
     from lookalike.service.server import check_start

@@ -24,31 +24,34 @@ __all__ = ["run_demo"]
 
 
 def run_demo(data: str, store_at: Path, overrides: list[str], out: Console) -> Path:
-    """Train both autoencoders, print the table, build and promote the denoising one; return the file of a query.
+    """Train, print the table, build and promote a version; return the file of a query.
 
-    `overrides`: settings as `section.key=value`.
+    A built-in set also trains a standard autoencoder, to show what denoising adds. `overrides`: settings as
+    `section.key=value`.
     """
     rows = open_data(data, load_config(None, overrides).data)
     if rows.columns:
         out.print(f"input: {columns_line(rows.columns)}")
-    standard = _train(rows, store_at / "runs" / "standard", [*overrides, "corruption.kind=none"], out).encoder
+    encoders = {}
+    if rows.name in BUILTIN:
+        settings = [*overrides, "corruption.kind=none"]
+        encoders["standard"] = _train(rows, store_at / "runs" / "standard", settings, out).encoder
     run = _train(rows, store_at / "runs" / "denoising", overrides, out)
-    denoising, split = run.encoder, run.split
-    noise_test = _noise_test(rows, split, denoising)
+    encoder = encoders["denoising"] = run.encoder
+    noise_test = _noise_test(rows, run.split, encoder)
     scores = [
-        score_raw(noise_test, denoising.preprocess),
-        score_pca(denoising.latent_dim, denoising.preprocess, noise_test, split.train),
-        score_encoder("standard", standard, noise_test),
-        score_encoder("denoising", denoising, noise_test),
+        score_raw(noise_test, encoder.preprocess),
+        score_pca(encoder.latent_dim, encoder.preprocess, noise_test, run.split.train),
+        *(score_encoder(name, encoder, noise_test) for name, encoder in encoders.items()),
     ]
     out.print(scores_table(scores))
     store = Store(store_at)
     number = build(rows, run.folder, store)
     store.promote(number)
     out.print(f"version {number} of {rows.name} built, verified and promoted in {store_at}")
-    query = absolute(noise_test.queries[:1], denoising.origin)
+    query = absolute(noise_test.queries[:1], encoder.origin)
     path = store_at / "query.json"
-    path.write_text(json.dumps({"inputs": to_json_rows(query, denoising.columns), "limit": 3}) + "\n", encoding="utf-8")
+    path.write_text(json.dumps({"inputs": to_json_rows(query, encoder.columns), "limit": 3}) + "\n", encoding="utf-8")
     return path.resolve()
 
 

@@ -15,7 +15,7 @@ from tests.lookalike.helpers import run, save
 from tests.service.process import running
 
 COUNT = 40
-"""Few rows, so that the training of both autoencoders is fast."""
+"""Few rows, so that the training is fast."""
 
 
 @pytest.fixture(scope="module")
@@ -37,21 +37,21 @@ def shown(data: Path) -> Path:
 def test_prints_the_table_and_the_version(shown: Path, data: Path) -> None:
     lines = (shown / "printed").read_text().splitlines()
     table = [[cell.strip() for cell in line.strip("│").split("│")] for line in lines if line.startswith("│")]
-    assert [row[0] for row in table] == ["raw rows", "PCA-2", "standard", "denoising"]
-    assert [row[4] for row in table] == ["16", "8", "8", "8"]
+    assert [row[0] for row in table] == ["raw rows", "PCA-4", "denoising"]
+    assert [row[4] for row in table] == ["16", "16", "64"]
     assert table[0][1] == "0.0000"
     assert {row[2] for row in table} == {"no labels"}
     assert lines[-1] == f"version 1 of {data} built, verified and promoted in {shown}"
 
 
-def test_writes_both_runs_a_champion_and_a_query(shown: Path) -> None:
+def test_writes_a_run_a_champion_and_a_query(shown: Path) -> None:
     version = Store(shown).open_champion()
     assert len(version.items) == COUNT
     kinds = {
         run.name: json.loads((run / "encoder" / "manifest.json").read_text())["config"]["corruption"]["kind"]
         for run in (shown / "runs").iterdir()
     }
-    assert kinds == {"standard": "none", "denoising": "gaussian"}
+    assert kinds == {"denoising": "gaussian"}
     query = json.loads((shown / "query.json").read_text())
     assert np.shape(query["inputs"]) == (1, 4)
 

@@ -118,8 +118,8 @@ def test_dropout_and_batch_norm_act_in_training_only() -> None:
     torch.testing.assert_close(model(rows)[:1], model(rows[:1]))  # a row's output does not depend on its batch
 
 
-@pytest.mark.parametrize(("width", "expected"), [(1, 2), (8, 2), (12, 3), (64, 16), (128, 32), (784, 32)])
-def test_auto_is_a_quarter_of_the_columns_between_2_and_32(width: int, expected: int) -> None:
+@pytest.mark.parametrize(("width", "expected"), [(1, 16), (64, 16), (80, 20), (128, 32), (784, 32)])
+def test_auto_is_a_quarter_of_the_columns_between_16_and_32(width: int, expected: int) -> None:
     assert latent_dim_for(width, ModelConfig()) == expected
 
 
