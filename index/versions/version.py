@@ -29,7 +29,7 @@ from lookalike.index.ann.embeddings import EMBEDDINGS, Embeddings, read_embeddin
 from lookalike.index.ann.spec import IndexSpec, Metric
 from lookalike.index.ann.vectors import VectorIndex, comparable
 from lookalike.index.arrays import load_array
-from lookalike.index.errors import StoreError
+from lookalike.index.errors import QueryError, StoreError
 from lookalike.index.items.previews import CONTENT, PLACES, Previews, read_previews
 from lookalike.index.items.table import ITEMS, ORDER, ItemTable, read_items
 from lookalike.index.versions.alignment import ALIGNMENT, load_maps
@@ -123,11 +123,10 @@ class Version:
         raise StoreError(f"version {self.number}", "a version whose encoder `lookalike train` made", found, remedy)
 
     def check_embeds(self) -> None:
-        """Raises StoreError if the version has no encoder, which turns inputs into embeddings."""
+        """Raises QueryError if the version has no encoder, which turns inputs into embeddings."""
         if not self.encoder.embeds:
             remedy = "Its rows are embeddings already: search with vectors or ids."
-            found = "a version of existing embeddings"
-            raise StoreError(f"version {self.number}", "a version with an encoder", found, remedy)
+            raise QueryError("version", "a version with an encoder", "a version of existing embeddings", remedy)
 
     @cached_property
     def searcher(self) -> Searcher:

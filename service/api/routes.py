@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Coroutine, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
@@ -40,7 +40,7 @@ from lookalike.service.parsing.bodies import (
     wants_npy,
 )
 from lookalike.service.parsing.decoding import EmbedQuery, SearchQuery, decode_embed, decode_search
-from lookalike.service.parsing.explain_bodies import decode_explain
+from lookalike.service.parsing.explain_bodies import ExplainQuery, decode_explain
 from lookalike.service.parsing.npy_bodies import decode_npy, decode_npy_search
 from lookalike.service.parsing.photo_bodies import PhotoBody, decode_photo_embed, decode_photo_search
 from lookalike.service.parsing.photos import Photo
@@ -121,16 +121,17 @@ async def search(request: Request) -> Response:
 async def explain(request: Request) -> Response:
     """Which parts make two items alike, or a query and an item, and which separate them.
 
-    Each part is replaced by the other's, and by those of unrelated items; the weights are measured by how far the
-    embedding moves.
+    The query is an input, or a photo if the version's encoder was trained on photos. Each part is replaced by the
+    other's, and by those of unrelated items; the weights are measured by how far the embedding moves.
     """
     serving: Serving = request.app.state.serving
     body = await receive_body(request, (JSON,))
     current = serving.current
+    current.version.check_embeds()
     query = await decode_body(decode_explain, body, current.limits)
     await serving.wait_for_sequence(current, query.min_sequence)
     sequence = current.collection.applied
-    explained = await _in_time(request, explain_pair(serving, current, query, is_disconnected(request)))
+    explained = await _in_time(request, _explain(request, current, query))
     record_answer(request.scope, 1, current.version.number)
     return explained_response(current.collection, explained, sequence)
 
@@ -207,6 +208,12 @@ async def _search(request: Request, current: Current, query: SearchQuery) -> Sea
         query = replace(query, rows=await _photo_rows(request, query.photos, current.limits))
     await serving.wait_for_sequence(current, query.min_sequence)
     return await current.engine.search(query, is_disconnected(request))
+
+
+async def _explain(request: Request, current: Current, query: ExplainQuery) -> dict[str, Any]:
+    if query.photos:
+        query = replace(query, rows=await _photo_rows(request, query.photos, current.limits))
+    return await explain_pair(request.app.state.serving, current, query, is_disconnected(request))
 
 
 async def _in_time(request: Request, work: Coroutine[None, None, T]) -> T:
