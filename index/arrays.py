@@ -13,7 +13,9 @@ from typing import Any, BinaryIO, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ONE_HEAD", "is_permutation", "load_array"]
+from lookalike.training.errors import ArtifactError
+
+__all__ = ["ONE_HEAD", "is_permutation", "load_array", "map_array"]
 
 ONE_HEAD = threading.Lock()
 """The lock for reading a header, held for a few microseconds."""
@@ -24,6 +26,14 @@ def load_array(file: Path | BinaryIO, mmap_mode: Literal["r"] | None = None) -> 
     with ONE_HEAD:
         array: NDArray[Any] = np.load(file, mmap_mode=mmap_mode, allow_pickle=False)
     return array
+
+
+def map_array(path: Path) -> NDArray[Any]:
+    """Map an array of an artifact. Raises ArtifactError, which names the file, if it is damaged."""
+    try:
+        return load_array(path, mmap_mode="r")
+    except (OSError, ValueError, EOFError) as error:
+        raise ArtifactError(str(path), expected="a NumPy array", found=str(error).partition(". ")[0]) from error
 
 
 def is_permutation(parts: Iterable[NDArray[np.integer[Any]]], count: int) -> bool:

@@ -16,7 +16,7 @@ import torch
 from lookalike.index.ann.scores import bounded
 from lookalike.index.ann.spec import Metric
 from lookalike.index.ann.vectors import nearest
-from lookalike.index.arrays import load_array
+from lookalike.index.arrays import map_array
 from lookalike.index.errors import QueryError
 from lookalike.training.array_types import Floats, Positions
 from lookalike.training.errors import ArtifactError
@@ -124,7 +124,7 @@ def exact_scores(
 def read_embeddings(folder: Path, metric: Metric, dim: int) -> Embeddings:
     """Map the embeddings of a verified folder. Raises ArtifactError if the array is not float32 (n, dim)."""
     path = folder / EMBEDDINGS
-    vectors = load_array(path, mmap_mode="r")
+    vectors = map_array(path)
     if vectors.dtype != np.float32 or vectors.ndim != 2 or vectors.shape[1] != dim:
         raise ArtifactError(str(path), expected=f"float32 (n, {dim})", found=f"{vectors.dtype} {vectors.shape}")
     return Embeddings(vectors, metric)

@@ -33,9 +33,7 @@ def input_of(collection: Collection, log: ChangeLog, name: str) -> Floats:
 
 def inputs_of_version(collection: Collection) -> StoredInputs:
     """Return the inputs of the version. Raises QueryError if it was built without them, or has no encoder."""
-    if not collection.encoder.embeds:
-        expected, found = "a version with an encoder", f"version {collection.number}, of existing embeddings"
-        raise QueryError("version", expected=expected, found=found, remedy="Search by embeddings or ids.")
+    collection.version.check_embeds()
     if collection.version.inputs is None:
         expected, remedy = "a version with inputs", "Build the version again, without --no-inputs."
         found = f"version {collection.number}, which was built without them"

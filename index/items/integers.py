@@ -4,7 +4,6 @@ Some JSON parsers silently round a larger integer to a float64. So a larger inte
 contains it.
 """
 
-import re
 from typing import Any
 
 from lookalike.index.shown import truncate_repr
@@ -14,14 +13,23 @@ __all__ = ["INT64_MAX", "INT64_MIN", "INTEGERS", "REMEDY", "find_large", "may_ho
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 INTEGERS = "integers from -2^63 to 2^63 - 1"
 REMEDY = "Write it as text, or with an exponent (1e20) if it may be rounded."
-_LONG = re.compile(r'(?<![\d.eE"])\d{19}')
-_LONG_BYTES = re.compile(_LONG.pattern.encode())
+_LONG = b"0" * 19
 """2^63, the first integer that is too large, has 19 digits."""
+_DIGITS = bytes(ord("0") if byte in b"0123456789" else ord(" ") for byte in range(256))
+"""Translates a digit to 0, and any other byte to a space."""
 
 
 def may_hold_large(text: str | bytes) -> bool:
     """Whether JSON may contain an integer out of bounds; True may be wrong, because of digits in a text."""
-    return bool(_LONG.search(text) if isinstance(text, str) else _LONG_BYTES.search(text))
+    content = text.encode(errors="replace") if isinstance(text, str) else text
+    digits = content.translate(_DIGITS)  # a regular expression takes ten times as long, and no other thread runs then
+    start = digits.find(_LONG)
+    while start >= 0:
+        if not start or content[start - 1] not in b'.eE"':
+            return True
+        end = digits.find(b" ", start)
+        start = digits.find(_LONG, end) if end >= 0 else -1
+    return False
 
 
 def find_large(value: Any, path: str) -> tuple[str, str] | None:

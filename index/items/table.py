@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from lookalike.index.arrays import is_permutation, load_array
+from lookalike.index.arrays import is_permutation, map_array
 from lookalike.index.errors import UnknownItemError
 from lookalike.index.items.fields import FieldTypes
 from lookalike.index.items.filters import Filter, allowed
@@ -257,7 +257,7 @@ def read_items(folder: Path) -> ItemTable:
     """Map the items of a verified folder. Raises ArtifactError if the files were not written by an ItemWriter."""
     try:
         table = pa.ipc.open_file(pa.memory_map(str(folder / ITEMS))).read_all()
-        order = load_array(folder / ORDER, mmap_mode="r")
+        order = map_array(folder / ORDER)
         if order.dtype not in (np.uint32, np.int64) or order.shape != (len(table),):
             expected, found = f"({len(table)},) positions", f"{order.dtype} {order.shape}"
             raise ArtifactError(str(folder / ORDER), expected=expected, found=found)

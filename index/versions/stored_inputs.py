@@ -13,7 +13,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from lookalike.index.arrays import load_array
+from lookalike.index.arrays import load_array, map_array
 from lookalike.training.array_types import Booleans, Floats, Positions
 from lookalike.training.errors import ArtifactError
 from lookalike.training.rows import Rows
@@ -107,7 +107,7 @@ class InputWriter:
 
 def read_inputs(folder: Path, count: int, width: int) -> StoredInputs:
     """Map the inputs of a verified folder. Raises ArtifactError if they are not (count, width) of a known type."""
-    values: Stored = load_array(folder / INPUTS, mmap_mode="r")
+    values: Stored = map_array(folder / INPUTS)
     if values.dtype not in _KINDS or values.shape != (count, width):
         expected, found = f"uint8 or float32 ({count}, {width})", f"{values.dtype} {values.shape}"
         raise ArtifactError(str(folder / INPUTS), expected=expected, found=found)

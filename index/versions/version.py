@@ -28,8 +28,8 @@ import numpy as np
 from lookalike.index.ann.embeddings import EMBEDDINGS, Embeddings, read_embeddings
 from lookalike.index.ann.spec import IndexSpec, Metric
 from lookalike.index.ann.vectors import VectorIndex, comparable
-from lookalike.index.arrays import load_array
-from lookalike.index.errors import StoreError
+from lookalike.index.arrays import map_array
+from lookalike.index.errors import QueryError, StoreError
 from lookalike.index.items.previews import CONTENT, PLACES, Previews, read_previews
 from lookalike.index.items.table import ITEMS, ORDER, ItemTable, read_items
 from lookalike.index.versions.alignment import ALIGNMENT, load_maps
@@ -123,11 +123,10 @@ class Version:
         raise StoreError(f"version {self.number}", "a version whose encoder `lookalike train` made", found, remedy)
 
     def check_embeds(self) -> None:
-        """Raises StoreError if the version has no encoder, which turns inputs into embeddings."""
+        """Raises QueryError if the version has no encoder, which turns inputs into embeddings."""
         if not self.encoder.embeds:
             remedy = "Its rows are embeddings already: search with vectors or ids."
-            found = "a version of existing embeddings"
-            raise StoreError(f"version {self.number}", "a version with an encoder", found, remedy)
+            raise QueryError("version", "a version with an encoder", "a version of existing embeddings", remedy)
 
     @cached_property
     def searcher(self) -> Searcher:
@@ -227,7 +226,7 @@ def _assemble(folder: Path, sealed: Sealed, manifest: VersionManifest, device: D
 
 def _mapped(path: Path, shape: tuple[int, ...]) -> Floats:
     """Map an array, which needs no more memory than the file has bytes. Raises ArtifactError if its shape is wrong."""
-    array = load_array(path, mmap_mode="r")
+    array = map_array(path)
     if array.dtype != np.float32 or array.shape != shape:
         raise ArtifactError(str(path), expected=f"float32 {shape}", found=f"{array.dtype} {array.shape}")
     return array

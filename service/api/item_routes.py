@@ -1,7 +1,6 @@
 """The routes of items: put, get, list and delete."""
 
 import asyncio
-from collections.abc import Coroutine
 
 import numpy as np
 from fastapi import APIRouter, Request, Response
@@ -10,6 +9,7 @@ from lookalike.index.errors import QueryError, UnknownItemError
 from lookalike.index.items.filters import read_filter
 from lookalike.index.items.ids import MAX_ID
 from lookalike.index.limits import check_limit
+from lookalike.service.api.deadline import in_time
 from lookalike.service.api.guard import GuardedRoute, WriteRoute
 from lookalike.service.api.openapi import KEY, PATH_ID, describe_item_call, describe_preview
 from lookalike.service.api.response_models import ItemPage, ItemResponse, PutResponse, WriteResponse
@@ -20,7 +20,7 @@ from lookalike.service.api.responses import (
     put_response,
     written_response,
 )
-from lookalike.service.errors import DeadlineError, RequestError
+from lookalike.service.errors import RequestError
 from lookalike.service.observability.logs import record_answer
 from lookalike.service.parsing.bodies import (
     JSON,
@@ -67,7 +67,7 @@ async def put_items(request: Request) -> Response:
     else:
         batch = await asyncio.to_thread(decode_photo_items, PhotoBody.of(request, body), limits)
     try:
-        done = await _in_time(request, _put(serving, batch, is_disconnected(request)))
+        done = await in_time(request, _put(serving, batch, is_disconnected(request)), cancels=False)
         record_answer(request.scope, done.count, serving.current.version.number)
         return put_response(done.version, done.sequence, done.count, done.clipped)
     except QueryError as error:  # the encoder names rows, not items
@@ -143,14 +143,14 @@ async def delete_items(request: Request) -> Response:
     """
     serving: Serving = request.app.state.serving
     filter_ = read_filter(read_params(DeleteParams, request.query_params).filter)
-    return _written(request, await _in_time(request, edits.delete_matching(serving, filter_)))
+    return _written(request, await in_time(request, edits.delete_matching(serving, filter_), cancels=False))
 
 
 @items_written.delete("/items/{id:path}", **describe_item_call(WriteResponse, 400, 404, 415, 503, 504, path=PATH_ID))
 async def delete_item(request: Request) -> Response:
     """Delete one item. The answer comes once the deletion is on disk; no search finds the item after that."""
     name = request.path_params["id"]
-    done = await _in_time(request, edits.delete(request.app.state.serving, name))
+    done = await in_time(request, edits.delete(request.app.state.serving, name), cancels=False)
     if not done.count:
         raise _unknown(name)
     return _written(request, done)
@@ -171,18 +171,6 @@ async def _put(serving: Serving, batch: ItemBatch, is_disconnected: IsDisconnect
         decoded = await serving.photos.read(batch.photos, limits, is_disconnected, previews=limits.previews)
         rows, previews = decoded.rows if limits.origin is None else decoded.rows.astype(np.float64), decoded.previews
     return await edits.put(serving, batch.ids, rows, batch.payloads, is_disconnected, previews=previews)
-
-
-async def _in_time(request: Request, work: Coroutine[None, None, edits.WriteResult]) -> edits.WriteResult:
-    """Wait for the work no longer than a call may take; the work itself continues to its end."""
-    seconds: float = request.app.state.settings.deadline_seconds
-    task = asyncio.ensure_future(work)
-    try:
-        async with asyncio.timeout(seconds):
-            return await asyncio.shield(task)
-    except TimeoutError as error:
-        task.add_done_callback(lambda ended: ended.exception())
-        raise DeadlineError("request", expected=f"an answer in {seconds:g} s", found="no answer") from error
 
 
 def _written(request: Request, done: edits.WriteResult) -> Response:

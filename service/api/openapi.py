@@ -86,10 +86,13 @@ def describe_item_call(
     path: dict[str, Any] | None = None,
     tag: str = "items",
 ) -> Any:
-    """The arguments of a route of items; a `request` is JSON or photos; `path` describes a parameter of its path."""
+    """The arguments of a route of items; `path` describes a parameter of its path.
+
+    A `request` is JSON; with `params`, which then go with a body that is not JSON, it may also be photos.
+    """
     extra: dict[str, Any] = {"parameters": [*([path] if path else []), *(_parameters(params) if params else [])]}
     if request:
-        content = {JSON: {"schema": _inlined(request)}, **_photo_content(**_LISTS)}
+        content = {JSON: {"schema": _inlined(request)}, **(_photo_content(**_LISTS) if params else {})}
         extra["requestBody"] = {"required": True, "content": content}
     responses = problems(401, 403, *statuses)
     return {"response_model": response, "responses": responses, "openapi_extra": extra, "tags": [tag]}

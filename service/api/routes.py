@@ -5,16 +5,17 @@ service.api.response_models, its errors in service.errors.
 """
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TypeVar
+from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from lookalike.index.versions.searching import SearchResult
+from lookalike.service.api.deadline import in_time
 from lookalike.service.api.guard import GuardedRoute, WriteRoute
 from lookalike.service.api.openapi import KEY, describe_call, describe_item_call, problems
 from lookalike.service.api.response_models import (
@@ -40,7 +41,7 @@ from lookalike.service.parsing.bodies import (
     wants_npy,
 )
 from lookalike.service.parsing.decoding import EmbedQuery, SearchQuery, decode_embed, decode_search
-from lookalike.service.parsing.explain_bodies import decode_explain
+from lookalike.service.parsing.explain_bodies import ExplainQuery, decode_explain
 from lookalike.service.parsing.npy_bodies import decode_npy, decode_npy_search
 from lookalike.service.parsing.photo_bodies import PhotoBody, decode_photo_embed, decode_photo_search
 from lookalike.service.parsing.photos import Photo
@@ -52,8 +53,6 @@ from lookalike.service.serving.serving import Current, Serving
 from lookalike.training.array_types import Floats
 
 __all__ = ["admin", "guarded", "health"]
-
-T = TypeVar("T")
 
 health = APIRouter(tags=["health"])
 guarded = APIRouter(route_class=GuardedRoute, dependencies=KEY)
@@ -79,7 +78,7 @@ async def embed(request: Request) -> Response:
     else:
         query = await asyncio.to_thread(decode_photo_embed, PhotoBody.of(request, body), limits)
     work = _embed(request, current, query)
-    embeddings = await (_in_time(request, work) if query.photos else work)
+    embeddings = await (in_time(request, work, cancels=True) if query.photos else work)
     record_answer(request.scope, len(embeddings), current.version.number)
     columns = limits.table.used(query.rows) if limits.table else None
     answered = "npy" if wants_npy(request) else query.form
@@ -104,7 +103,7 @@ async def search(request: Request) -> Response:
     table = current.limits.table if query.kind == "inputs" else None
     columns = table.used_by_queries(query.rows, "inputs[{}]") if table else None
     work = _search(request, current, query)
-    result = await (_in_time(request, work) if query.photos else work)
+    result = await (in_time(request, work, cancels=True) if query.photos else work)
     record_answer(request.scope, len(result.positions), current.version.number)
     collection, as_npy, most = current.collection, wants_npy(request), request.app.state.settings.max_answer_bytes
     options = {"with_payload": query.with_payload, "as_npy": as_npy, "most": most, "columns": columns}
@@ -121,16 +120,17 @@ async def search(request: Request) -> Response:
 async def explain(request: Request) -> Response:
     """Which parts make two items alike, or a query and an item, and which separate them.
 
-    Each part is replaced by the other's, and by those of unrelated items; the weights are measured by how far the
-    embedding moves.
+    The query is an input, or a photo if the version's encoder was trained on photos. Each part is replaced by the
+    other's, and by those of unrelated items; the weights are measured by how far the embedding moves.
     """
     serving: Serving = request.app.state.serving
     body = await receive_body(request, (JSON,))
     current = serving.current
+    current.version.check_embeds()
     query = await decode_body(decode_explain, body, current.limits)
     await serving.wait_for_sequence(current, query.min_sequence)
     sequence = current.collection.applied
-    explained = await _in_time(request, explain_pair(serving, current, query, is_disconnected(request)))
+    explained = await in_time(request, _explain(request, current, query), cancels=True)
     record_answer(request.scope, 1, current.version.number)
     return explained_response(current.collection, explained, sequence)
 
@@ -209,14 +209,10 @@ async def _search(request: Request, current: Current, query: SearchQuery) -> Sea
     return await current.engine.search(query, is_disconnected(request))
 
 
-async def _in_time(request: Request, work: Coroutine[None, None, T]) -> T:
-    """Wait for all steps of the work no longer than a call may take. Raises DeadlineError."""
-    seconds: float = request.app.state.settings.deadline_seconds
-    try:
-        async with asyncio.timeout(seconds):
-            return await work
-    except TimeoutError as error:
-        raise DeadlineError("request", expected=f"an answer in {seconds:g} s", found="no answer") from error
+async def _explain(request: Request, current: Current, query: ExplainQuery) -> dict[str, Any]:
+    if query.photos:
+        query = replace(query, rows=await _photo_rows(request, query.photos, current.limits))
+    return await explain_pair(request.app.state.serving, current, query, is_disconnected(request))
 
 
 async def _photo_rows(request: Request, photos: Sequence[Photo], limits: RequestLimits) -> Floats:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from lookalike.service.client import exchange, item_exchange
 from lookalike.service.client.address import base_url, client_headers
 from lookalike.service.client.explanation import Explanation, Row, explain
-from lookalike.service.client.images import Images
+from lookalike.service.client.images import Image, Images
 from lookalike.service.client.item_responses import Item, ItemSummary, WriteResponse
 from lookalike.service.client.messages import Exchange, Reply, Send
 from lookalike.service.client.requests import Query, Rows, SearchOptions
@@ -101,13 +101,19 @@ class Client:
         return self._run(exchange.search(Query.of(inputs, embeddings, ids, images, **options), self._options))
 
     def explain(
-        self, ids: Sequence[str] | None = None, *, input: Row | None = None, id: str | None = None
+        self,
+        ids: Sequence[str] | None = None,
+        *,
+        input: Row | None = None,
+        image: Image | None = None,
+        id: str | None = None,
     ) -> Explanation:
         """Explain which parts make two items alike, and which separate them.
 
-        Give the ids of two items, or an input as in `embed`, such as a query, and the id of an item, such as a hit.
+        Give the ids of two items; or an input or an image as in `embed`, such as a query, and the id of an item, such
+        as a hit.
         """
-        return self._run(explain(ids, input, id, self._options))
+        return self._run(explain(ids, input, image, id, self._options))
 
     def put(
         self,
@@ -244,10 +250,15 @@ class AsyncClient:
         return await self._run(exchange.search(Query.of(inputs, embeddings, ids, images, **options), self._options))
 
     async def explain(
-        self, ids: Sequence[str] | None = None, *, input: Row | None = None, id: str | None = None
+        self,
+        ids: Sequence[str] | None = None,
+        *,
+        input: Row | None = None,
+        image: Image | None = None,
+        id: str | None = None,
     ) -> Explanation:
         """See Client.explain."""
-        return await self._run(explain(ids, input, id, self._options))
+        return await self._run(explain(ids, input, image, id, self._options))
 
     async def put(
         self,

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.service.client.exchange import ClientOptions
+from lookalike.service.client.images import Image, base64_image
 from lookalike.service.client.messages import Exchange, Response
 from lookalike.service.client.requests import check_ids, explain_call
 from lookalike.service.client.responses import finite, malformed, read_version, sequence_of, truncate_repr
@@ -53,19 +54,26 @@ class Explanation:
 
 
 def explain(
-    ids: Sequence[str] | None, input: Row | None, id: str | None, options: ClientOptions
+    ids: Sequence[str] | None, input: Row | None, image: Image | None, id: str | None, options: ClientOptions
 ) -> Exchange[Explanation]:
-    """Explain two items, or an input and an item. Raises ValueError for other arguments, or what cannot be sent."""
-    given = [name for name, value in (("ids", ids), ("input", input), ("id", id)) if value is not None]
-    if given not in (["ids"], ["input", "id"]):
-        raise ValueError(f"expected either ids, or input and id, found {' and '.join(given) or 'none'}")
+    """Explain two items, or an input or image and an item.
+
+    Raises ValueError for other arguments, or what cannot be sent.
+    """
+    values = {"ids": ids, "input": input, "image": image, "id": id}
+    given = [name for name, value in values.items() if value is not None]
+    if given not in (["ids"], ["input", "id"], ["image", "id"]):
+        raise ValueError(f"expected either ids, or id with input or image, found {' and '.join(given) or 'none'}")
     names = [id] if ids is None else list(ids)
     if isinstance(ids, str) or (ids is not None and len(names) != 2):
         raise ValueError(f"ids: expected the ids of two items, found {truncate_repr(ids)}")
     check_ids(names)
     if isinstance(input, np.ndarray) and not np.isfinite(input[~np.isnan(input)]).all():
         raise ValueError("input: expected finite numbers, found infinity")
-    fields = {"ids": names} if ids is not None else {"input": input, "id": id}
+    if ids is not None:
+        fields: dict[str, Any] = {"ids": names}
+    else:
+        fields = {"id": id} | ({"input": input} if image is None else {"image": base64_image(image)})
     return read_explanation((yield from options.request(explain_call(fields))))
 
 

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Image", "Images", "base64_images", "check_images", "image_parts"]
+__all__ = ["Image", "Images", "base64_image", "base64_images", "check_images", "image_parts"]
 
 _PART_BYTES = 24_000_000
 """The most bytes of photos in one call, unless one photo has more: 32 MB in base64, half of what a service accepts."""
@@ -37,13 +37,7 @@ def check_images(images: Images) -> None:
     if isinstance(images, str | bytes | os.PathLike) or hasattr(images, "save"):
         raise ValueError(f"images: expected a sequence of photos, found a single {type(images).__name__}")
     for number, image in enumerate(images):
-        if isinstance(image, np.ndarray):
-            if image.dtype != np.uint8 or not (image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)):
-                found = f"shape {image.shape} of {image.dtype}"
-                raise ValueError(f"images[{number}]: expected an array (h, w) or (h, w, 3) of uint8, found {found}")
-        elif not isinstance(image, str | bytes | os.PathLike) and not hasattr(image, "save"):
-            expected = "a path, bytes, a PIL image or an array"
-            raise ValueError(f"images[{number}]: expected {expected}, found {type(image).__name__}")
+        _check(image, f"images[{number}]")
 
 
 def image_parts(images: Images, most: int) -> list[slice]:
@@ -53,7 +47,7 @@ def image_parts(images: Images, most: int) -> list[slice]:
     """
     parts, start, size = list[slice](), 0, 0
     for number, image in enumerate(images):
-        added = _size(image, number)
+        added = _size(image, f"images[{number}]")
         if number > start and (number - start == most or size + added > _PART_BYTES):
             parts.append(slice(start, number))
             start, size = number, 0
@@ -66,10 +60,28 @@ def base64_images(images: Images, first: int = 0) -> list[str]:
 
     Raises ValueError if a file cannot be read, or a PIL image cannot be written as PNG.
     """
-    return [b64encode(_content(image, first + number)).decode("ascii") for number, image in enumerate(images)]
+    return [
+        b64encode(_content(image, f"images[{first + number}]")).decode("ascii") for number, image in enumerate(images)
+    ]
 
 
-def _size(image: Image, number: int) -> int:
+def base64_image(image: Image) -> str:
+    """Return one photo as a file in base64. Raises ValueError if it is no photo, or as `base64_images` does."""
+    _check(image, "image")
+    return b64encode(_content(image, "image")).decode("ascii")
+
+
+def _check(image: Image, place: str) -> None:
+    if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or not (image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)):
+            found = f"shape {image.shape} of {image.dtype}"
+            raise ValueError(f"{place}: expected an array (h, w) or (h, w, 3) of uint8, found {found}")
+    elif not isinstance(image, str | bytes | os.PathLike) and not hasattr(image, "save"):
+        expected = "a path, bytes, a PIL image or an array"
+        raise ValueError(f"{place}: expected {expected}, found {type(image).__name__}")
+
+
+def _size(image: Image, place: str) -> int:
     """The bytes of a photo; of an array or a PIL image, those of its pixels."""
     if isinstance(image, bytes):
         return len(image)
@@ -79,19 +91,19 @@ def _size(image: Image, number: int) -> int:
         try:
             return Path(image).stat().st_size
         except OSError as error:
-            raise _unreadable(number, error) from error
+            raise _unreadable(place, error) from error
     width, height = getattr(image, "size", (0, 0))
     return int(3 * width * height)
 
 
-def _content(image: Image, number: int) -> bytes:
+def _content(image: Image, place: str) -> bytes:
     if isinstance(image, bytes):
         return image
     if isinstance(image, str | os.PathLike):
         try:
             return Path(image).read_bytes()
         except OSError as error:
-            raise _unreadable(number, error) from error
+            raise _unreadable(place, error) from error
     if isinstance(image, np.ndarray):
         from PIL import Image as Pillow
 
@@ -100,9 +112,9 @@ def _content(image: Image, number: int) -> bytes:
     try:
         image.save(target, "PNG", exif=image.getexif())  # with the orientation
     except (OSError, ValueError) as error:
-        raise ValueError(f"images[{number}]: expected an image that can be written as PNG, found {error}") from error
+        raise ValueError(f"{place}: expected an image that can be written as PNG, found {error}") from error
     return target.getvalue()
 
 
-def _unreadable(number: int, error: OSError) -> ValueError:
-    return ValueError(f"images[{number}]: expected a readable file, found {error.strerror} at {error.filename}")
+def _unreadable(place: str, error: OSError) -> ValueError:
+    return ValueError(f"{place}: expected a readable file, found {error.strerror} at {error.filename}")

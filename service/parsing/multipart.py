@@ -1,5 +1,6 @@
 """Split a multipart/form-data body (RFC 7578) into its parts."""
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ __all__ = ["Part", "read_parts"]
 
 SPARE_PARTS = 8
 """Parts that a body may have besides its files."""
+logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # it warns of each wrong form, besides raising
 
 
 @dataclass(frozen=True)

@@ -145,12 +145,13 @@ class SearchRequest(_Strict):
 
 
 class ExplainRequest(_Strict):
-    """Either the ids of two items, or an input, such as a query, and the id of an item, such as a hit."""
+    """Either the ids of two items, or an input or image, such as a query, and the id of an item, such as a hit."""
 
     model_config = _examples({"ids": ["0", "1"]}, {"input": _DIGIT, "id": "0"})
 
     ids: list[str] | None = Field(None, fail_fast=True, json_schema_extra={"minItems": 2, "maxItems": 2})
     input: Row | None = None
+    image: Image | None = None
     id: Id | None = None
     min_sequence: MinSequence = 0
 

@@ -25,9 +25,7 @@ async def explain_pair(
     """
     collection, encoder = current.collection, current.version.encoder
     inputs = inputs_of_version(collection)
-    rows, payloads = list[Floats](), list[dict[str, Any]]()
-    if query.row is not None:
-        rows, payloads = [query.row[0]], [{}]
+    rows, payloads = list(query.rows), list[dict[str, Any]]({} for _ in query.rows)
     for name in query.ids:
         rows.append(await serving.input_of(collection, name))
         payloads.append(payload_of(collection, name))

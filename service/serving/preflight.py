@@ -8,11 +8,15 @@ from lookalike.index.errors import StoreError
 from lookalike.index.versions.embed import in_metric
 from lookalike.index.versions.store import Store
 from lookalike.index.versions.version import Version
+from lookalike.service.parsing.columns import TableInputs
+from lookalike.service.parsing.photos import Photo, decode_photos
+from lookalike.service.parsing.rows import RequestLimits
 from lookalike.service.resources import available_bytes
 from lookalike.training.artifact.opening import open_encoder
 from lookalike.training.artifact.row_encoder import RowEncoder
 from lookalike.training.choices import DeviceName
 from lookalike.training.errors import ArtifactError
+from lookalike.training.transforms import ImageTransform
 
 __all__ = ["check_agreement", "check_room", "checked_collection", "prepare"]
 
@@ -22,6 +26,8 @@ QUERIES = 256
 PARTS = (1, 8, 16, 32, 64, 128)
 WARM = (1, *range(8, 129, 8))
 """Rows of the batches to warm up, in steps of `training.artifact.steady.ROUNDED`; other sizes share their kernels."""
+WHITE = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGP4DwABAQEAsTj2FAAAAABJRU5ErkJggg=="
+"""A PNG file of one pixel, in base64."""
 
 
 def checked_collection(store: Store, number: int, device: DeviceName) -> Collection:
@@ -43,16 +49,27 @@ def checked_collection(store: Store, number: int, device: DeviceName) -> Collect
 
 
 def prepare(collection: Collection) -> None:
-    """Answer batches of the usual sizes once; then, if the device is not the CPU, compare its hits with the CPU's.
+    """Read an input and answer batches of the usual sizes once; compare the hits of another device with the CPU's.
 
     Raises ArtifactError if the device finds other items than the CPU.
     """
     version = collection.version
+    _read_input(version.encoder)
     with version.encoder.warming():
         for count in WARM:
             collection.searcher.search_rows(np.repeat(version.canary, count, axis=0), 10)
     if version.encoder.device.type != "cpu":
         check_agreement(version, open_encoder(version.sealed.folder / "encoder", "cpu"))
+
+
+def _read_input(encoder: RowEncoder) -> None:
+    """Read an input as requests do: the first one imports Pillow or scikit-learn, which takes up to two seconds."""
+    transform, table = encoder.transform, TableInputs.of(encoder)
+    if isinstance(transform, ImageTransform):
+        limits = RequestLimits(transform.shape, encoder.latent_dim, 1, 1, 1, photo=transform)
+        decode_photos([Photo("photo", WHITE)], limits, lambda: None, previews=True)
+    if table:
+        table.decode([[None] * len(table.fields)], "row {}")
 
 
 def check_room(needed: int, available: int | None) -> None:

@@ -4,7 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lookalike.index.arrays import is_permutation, load_array
+from lookalike.index.arrays import is_permutation, load_array, map_array
+from lookalike.training.errors import ArtifactError
 
 
 def test_maps_or_reads_an_array_as_written(tmp_path: Path) -> None:
@@ -20,6 +21,16 @@ def test_refuses_an_array_of_objects(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.array([{}], dtype=object), allow_pickle=True)
     with pytest.raises(ValueError, match="pickle"):
         load_array(tmp_path / "a.npy")
+
+
+@pytest.mark.parametrize("kept", [0, 5, 100, 130])
+def test_a_damaged_array_is_named(tmp_path: Path, kept: int) -> None:
+    np.save(tmp_path / "a.npy", np.arange(12))
+    whole = (tmp_path / "a.npy").read_bytes()
+    np.testing.assert_array_equal(map_array(tmp_path / "a.npy"), np.arange(12))
+    (tmp_path / "a.npy").write_bytes(whole[:kept])
+    with pytest.raises(ArtifactError, match=r"a\.npy: expected a NumPy array"):
+        map_array(tmp_path / "a.npy")
 
 
 @pytest.mark.parametrize(

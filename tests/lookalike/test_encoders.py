@@ -19,7 +19,7 @@ from lookalike.index.changes.compact import compact
 from lookalike.index.changes.duplicates import near_duplicates
 from lookalike.index.changes.exporting import export
 from lookalike.index.changes.importing import import_rows
-from lookalike.index.errors import StoreError
+from lookalike.index.errors import QueryError, StoreError
 from lookalike.index.evaluation.evaluate import evaluate
 from lookalike.index.items.filters import read_filter
 from lookalike.index.versions.build import build
@@ -142,7 +142,7 @@ def test_what_needs_an_encoder_is_refused_with_a_remedy(original: Store) -> None
     version = original.open_champion()
     assert version.inputs is None
     assert not (version.sealed.folder / "inputs.npy").exists()
-    with refused("expected a version with an encoder, found a version of existing embeddings"):
+    with pytest.raises(QueryError, match="expected a version with an encoder, found a version of existing embeddings"):
         version.check_embeds()
     why = run("why", "v1", "v2", "--store", original.folder)
     assert why.code == 2

@@ -1,4 +1,8 @@
+import re
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lookalike.index.items.integers import find_large, may_hold_large
 
@@ -33,6 +37,10 @@ def test_searches_values_of_any_depth() -> None:
     ("text", "may"),
     [
         ("[9223372036854775808]", True),
+        ("9223372036854775808", True),
+        ("0.12345678901234567890123", False),
+        ('["é9223372036854775808", 0.12345678901234567890123, 1]', True),
+        ("[0.12345678901234567890123, 1e12345678901234567890, 9223372036854775808]", True),
         ('{"a":-9223372036854775809}', True),
         ("[1, 922337203685477580]", False),
         ("[0.12345678901234567890123]", False),
@@ -43,3 +51,11 @@ def test_searches_values_of_any_depth() -> None:
 def test_may_hold_large_excludes_most_texts(text: str, may: bool) -> None:
     assert may_hold_large(text) is may
     assert may_hold_large(text.encode()) is may
+
+
+@given(
+    st.lists(st.sampled_from(["1" * 18, "12345678901234567890", "7", ".", "e", "E", '"', "-", ",", "é"]), max_size=12)
+)
+def test_may_hold_large_finds_what_a_regular_expression_finds(parts: list[str]) -> None:
+    text = "".join(parts)
+    assert may_hold_large(text) is bool(re.search(r'(?<![0-9.eE"])[0-9]{19}', text))

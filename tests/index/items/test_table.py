@@ -213,7 +213,7 @@ def test_positions_follow_the_order_of_the_names(tmp_path: Path) -> None:
 def test_refuses_files_that_are_not_items(tmp_path: Path, name: str, content: bytes) -> None:
     write_table(tmp_path, ["a", "b"])
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(ArtifactError, match=ITEMS):
+    with pytest.raises(ArtifactError, match=name):
         read_items(tmp_path)
 
 

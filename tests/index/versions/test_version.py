@@ -22,7 +22,7 @@ from lookalike.index.versions.build import build
 from lookalike.index.versions.manifest import CANARY_LIMIT, FORMAT, CanaryAnswer
 from lookalike.index.versions.store import Alias, Store
 from lookalike.index.versions.stored_inputs import INPUTS
-from lookalike.index.versions.version import CANARY, Version, canary_answer, open_version
+from lookalike.index.versions.version import CANARY, HELD, LOCAL_SCALE, NOVELTY, Version, canary_answer, open_version
 from lookalike.training.errors import ArtifactError, LookalikeError
 from lookalike.training.sealed import read_manifest
 from tests.factories import cloud, encoder_at, flip, made_rows, reseal
@@ -205,11 +205,13 @@ def test_an_index_that_this_release_cannot_make_is_refused_too(store: Store, ind
 
 
 @pytest.mark.parametrize("content", [b"", b"no array"])
-@pytest.mark.parametrize("name", ["index.faiss", "items.arrow", "order.npy", EMBEDDINGS, CANARY, INPUTS])
+@pytest.mark.parametrize(
+    "name", ["index.faiss", "items.arrow", "order.npy", EMBEDDINGS, CANARY, HELD, INPUTS, LOCAL_SCALE, NOVELTY]
+)
 def test_refuses_a_sealed_file_with_invalid_content(store: Store, name: str, content: bytes) -> None:
     (store.path(2) / name).write_bytes(content)
     resealed(store.path(2))
-    with pytest.raises(ArtifactError, match="000002"):
+    with pytest.raises(ArtifactError, match=f"000002/{name}: "):
         store.open(2)
 
 

@@ -75,9 +75,10 @@ async def test_an_item_is_explained_as_it_is_now(client: httpx.AsyncClient) -> N
     [
         ({"ids": ["1-0", "no item"]}, 404, "id"),
         ({"input": [0, 0, 0, 1], "id": "no item"}, 404, "id"),
-        ({}, 422, "ids, input, id"),
-        ({"ids": ["1-0", "1-1"], "id": "1-1"}, 422, "ids, input, id"),
-        ({"input": [0, 0, 0, 1]}, 422, "ids, input, id"),
+        ({}, 422, "ids, input, image, id"),
+        ({"ids": ["1-0", "1-1"], "id": "1-1"}, 422, "ids, input, image, id"),
+        ({"input": [0, 0, 0, 1]}, 422, "ids, input, image, id"),
+        ({"image": "", "id": "1-0"}, 422, "image"),
         ({"ids": ["1-0"]}, 422, "ids"),
         ({"ids": ["1-0", "1-1", "1-2"]}, 422, "ids"),
         ({"ids": ["1-0", 7]}, 422, "ids[1]"),

@@ -38,6 +38,12 @@ def test_items_accept_json_and_photos_with_their_ids_and_payloads(app: FastAPI) 
     assert [(given["name"], given.get("required")) for given in call["parameters"]] == [("id", None), ("payload", None)]
 
 
+def test_explain_accepts_only_json(app: FastAPI) -> None:
+    content = described(app, "/explain")["requestBody"]["content"]
+    assert set(content) == {"application/json"}
+    assert set(content["application/json"]["schema"]["properties"]) == {"ids", "input", "image", "id", "min_sequence"}
+
+
 def test_a_preview_is_a_webp_picture_or_not_changed(app: FastAPI) -> None:
     call = described(app, "/items/{id}/preview", "get")
     assert set(call["responses"]["200"]["content"]) == {"image/webp"}

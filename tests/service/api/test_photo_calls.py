@@ -15,7 +15,7 @@ from lookalike.index.changes.compact import compact
 from lookalike.index.versions.store import Store
 from tests.photos import COLORS, photo, photo_store, row_of, size_of
 from tests.service.changing import listening_to, until
-from tests.service.helpers import JSON, answered, from_npy, to_npy
+from tests.service.helpers import JSON, answered, call, from_npy, to_npy
 
 pytestmark = pytest.mark.anyio
 
@@ -255,6 +255,35 @@ async def test_names_what_is_wrong_with_items(
 ) -> None:
     answered(await client.put("/items", **request_), status, field)
     assert (await client.get("/items", params={"limit": 20})).json()["sequence"] == 0
+
+
+async def test_explains_a_photo_and_an_item(client: httpx.AsyncClient) -> None:
+    explained = await call(client, "/explain", image=base64(PNG), id="05.png")
+    by_input = await call(client, "/explain", input=row_of(COLORS["03.png"]).tolist(), id="05.png")
+    by_ids = await call(client, "/explain", ids=["03.png", "05.png"])
+    assert explained == by_input == by_ids
+    assert explained["score"] > 0
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "field"),
+    [
+        ({"image": base64(PNG[:45]), "id": "05.png"}, 422, "image"),
+        ({"image": "no base64", "id": "05.png"}, 422, "image"),
+        ({"image": "", "id": "05.png"}, 422, "image"),
+        ({"image": base64(photo((1, 2, 3), size=(101, 100))), "id": "05.png"}, 422, "image"),
+        ({"image": 7, "id": "05.png"}, 422, "image"),
+        ({"image": base64(PNG), "id": "none"}, 404, "id"),
+        ({"image": base64(PNG)}, 422, "ids, input, image, id"),
+        ({"image": base64(PNG), "input": [0] * 12}, 422, "ids, input, image, id"),
+        ({"image": base64(PNG), "input": [0] * 12, "id": "05.png"}, 422, "ids, input, image, id"),
+        ({"image": base64(PNG), "ids": ["03.png", "05.png"]}, 422, "ids, input, image, id"),
+    ],
+)
+async def test_names_what_is_wrong_with_an_explanation(
+    client: httpx.AsyncClient, body: Any, status: int, field: str
+) -> None:
+    answered(await client.post("/explain", json=body), status, field)
 
 
 async def test_a_preview_has_version_sequence_and_an_etag(client: httpx.AsyncClient) -> None:

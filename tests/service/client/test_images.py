@@ -66,11 +66,22 @@ def test_puts_photos_and_gets_their_previews(url: str, given: list[Any]) -> None
         assert client.delete_where({"field": "n", "exists": True}).count == len(ids)
 
 
+def test_every_form_of_a_photo_is_explained(url: str, given: list[Any]) -> None:
+    with Client(url) as client:
+        expected = client.explain([NAME, "05.png"])
+        for each in given:
+            assert client.explain(image=each, id="05.png") == expected
+        with pytest.raises(Unprocessable) as refused:
+            client.explain(image=b"text", id="05.png")
+        assert refused.value.field == "image"
+
+
 @pytest.mark.anyio
 async def test_the_async_client_has_the_same_calls(url: str, given: list[Any]) -> None:
     async with AsyncClient(url) as client:
         assert (await client.search(images=given, limit=1)).results[0].hits[0].id == NAME
         np.testing.assert_array_equal((await client.embed(images=given[:1])).embeddings, [row_of(COLOR)])
+        assert await client.explain(image=given[0], id="05.png") == await client.explain([NAME, "05.png"])
         assert (await client.put(["async"], images=given[:1])).count == 1
         assert size_of(await client.preview("async")) == ("WEBP", (12, 8))
         assert (await client.delete("async")).count == 1
@@ -122,6 +133,10 @@ def test_refuses_what_cannot_be_sent(tmp_path: Path) -> None:
             client.search(images=[b"x", tmp_path / "none"])
         with pytest.raises(ValueError, match=r"images\[0\]: expected a readable file"):
             client.put(["a"], images=[tmp_path])
+        with pytest.raises(ValueError, match="image: expected a readable file"):
+            client.explain(image=tmp_path, id="a")
+        with pytest.raises(ValueError, match="image: expected a path, bytes, a PIL image or an array, found list"):
+            client.explain(image=[b"x"], id="a")  # type: ignore[arg-type]
         with pytest.raises(ValueError, match="exactly one of inputs, embeddings, ids and images"):
             client.search(images=[b"x"], ids=["a"])
         with pytest.raises(ValueError, match="exactly one of rows and images"):

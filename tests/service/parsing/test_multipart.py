@@ -54,11 +54,14 @@ def test_a_name_is_utf8_and_headers_may_have_any_case() -> None:
         (FILE.replace(b"\r\n\r\n", b"\r\nX: y" * 999 + b"\r\n\r\n", 1), KIND, "multipart/form-data"),
     ],
 )
-def test_refuses_a_damaged_form(body: bytes, kind: str, expected: str) -> None:
+def test_refuses_a_damaged_form_and_logs_nothing(
+    body: bytes, kind: str, expected: str, caplog: pytest.LogCaptureFixture
+) -> None:
     with pytest.raises(MalformedError) as refused:
         read_parts(body, kind, 5)
     assert expected in refused.value.expected
     assert len(str(refused.value)) < 400
+    assert not caplog.records
 
 
 def test_limits_the_parts() -> None:

@@ -1,6 +1,9 @@
 """The checks of a version before it serves."""
 
 import json
+import subprocess
+import sys
+from base64 import b64encode
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,16 +12,44 @@ import pytest
 import safetensors.torch
 import torch
 
+from lookalike.index.ann.target import Target
 from lookalike.index.changes.collection import Collection
 from lookalike.index.errors import StoreError
+from lookalike.index.versions.build import build
 from lookalike.index.versions.manifest import FORMAT
 from lookalike.index.versions.store import Store
 from lookalike.index.versions.version import Version
 from lookalike.service.serving.preflight import check_agreement, check_room, checked_collection, prepare
 from lookalike.training.artifact.encoder import FORMAT as ENCODER_FORMAT
 from lookalike.training.artifact.encoder import Encoder, load_encoder
+from lookalike.training.config import load_config
 from lookalike.training.errors import ArtifactError
+from lookalike.training.fit.job import train
+from lookalike.training.rows import open_rows
 from tests.factories import flip, reseal
+from tests.mixed import QUICK, mixed, write_csv
+from tests.photos import photo, photo_store
+
+FIRST_REQUEST = """
+import sys
+from pathlib import Path
+from lookalike.index.versions.store import Store
+from lookalike.service.parsing.decoding import decode_search
+from lookalike.service.parsing.photos import decode_photos
+from lookalike.service.parsing.rows import RequestLimits
+from lookalike.service.serving.preflight import checked_collection
+from lookalike.service.settings import Settings
+
+store = Store(Path(sys.argv[1]))
+version = checked_collection(store, 1, "cpu").version
+known = set(sys.modules)
+limits = RequestLimits.of(version, Settings(store=store.folder))
+query = decode_search(sys.argv[2].encode(), limits)
+if query.photos:
+    decode_photos(query.photos, limits, lambda: None, previews=True)
+print(*sorted(set(sys.modules) - known))
+"""
+"""Check a version, and read a request for it; prints the modules that the request imports."""
 
 
 @pytest.fixture
@@ -112,6 +143,26 @@ def test_to_prepare_a_version_changes_no_answer(version: Version) -> None:
     after = version.searcher.search_rows(version.canary, 10)
     assert after.positions.tolist() == before.positions.tolist()
     assert after.scores.tolist() == before.scores.tolist()
+
+
+def imported_by_request(store: Store, **body: Any) -> str:
+    command = [sys.executable, "-c", FIRST_REQUEST, str(store.folder), json.dumps(body)]
+    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
+
+
+@pytest.mark.slow
+def test_the_first_photos_import_nothing_after_the_checks(tmp_path: Path) -> None:
+    photos = [b64encode(photo((9, 9, 9), kind)).decode() for kind in ("JPEG", "PNG", "WEBP")]
+    assert imported_by_request(photo_store(tmp_path), images=photos) == ""
+
+
+@pytest.mark.slow
+def test_the_first_hashed_text_imports_nothing_after_the_checks(tmp_path: Path) -> None:
+    config = load_config(None, [*QUICK, "fit.epochs=1", 'data.text=["note"]'])
+    rows, store = open_rows(str(write_csv(tmp_path / "table.csv", mixed())), config.data), Store(tmp_path / "store")
+    train(rows, config, tmp_path / "run")
+    store.promote(build(rows, tmp_path / "run", store, target=Target(key="Flat"), device="cpu"))
+    assert imported_by_request(store, inputs=[{"note": "the last of them", "animal": "cat"}]) == ""
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
