@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from lookalike.data import open_data
+from lookalike.data import open_inputs
 from lookalike.index.ann.vectors import comparable
 from lookalike.index.changes.collection import embedded
 from lookalike.index.changes.holdout import choose_holdout
@@ -111,7 +111,7 @@ def make_plan(options: RetrainOptions, champion: Version, upto: int) -> Plan:
     config, settings = config_of(options.config, champion)
     if not options.data:
         check_reopens(manifest.data.name, "Name a file with the same rows and ids with --data.")
-    rows = suited(open_data(options.data or manifest.data.name, spec=encoder.inputs), encoder)
+    rows = suited(open_inputs(options.data or manifest.data.name, encoder.inputs), encoder)
     source = ChampionRows(rows, manifest.data.name, manifest.data.rows, manifest.data.sha256)
     collection = take_snapshot(
         source, folder, upto, lambda puts: comparable(embedded(champion, puts)), encoder.preprocess
