@@ -113,23 +113,25 @@ def _constant_fields(files: Sequence[TypedFile]) -> list[pa.Field]:
 def _batches(file: TypedFile, schema: pa.Schema, size: int, names: list[str] | None) -> Iterator[pa.RecordBatch]:
     """Yield the rows of a file with the columns of the whole table, or with some of them."""
     wanted = schema.names if names is None else names
-    own = [name for name in wanted if name in file.schema.names] or file.schema.names[:1]  # one has the count
+    present = set(file.schema.names)
+    own = [name for name in wanted if name in present] or file.schema.names[:1]  # one has the count
     first = 0
     try:
         for batch in file.read(size, None if names is None else own):
             texts = _with_texts(file.part.path, batch, first)
-            columns = [_column(texts, schema.field(name), file.part) for name in wanted]
+            found = dict(zip(texts.schema.names, texts.columns, strict=True))
+            columns = [_column(found.get(name), schema.field(name), file.part, len(batch)) for name in wanted]
             yield pa.record_batch(columns, names=wanted) if columns else batch
             first += len(batch)
     except BROKEN as error:
         raise broken(file.part.path, error) from error
 
 
-def _column(batch: pa.RecordBatch, field: pa.Field, part: Part) -> pa.Array:
-    if field.name in batch.schema.names:
-        column = batch.column(field.name)
-        return column if column.type == field.type else column.cast(field.type, safe=False)
-    return pa.repeat(pa.scalar(part.constants.get(field.name), pa.string()), len(batch)).cast(field.type)
+def _column(found: pa.Array | None, field: pa.Field, part: Part, count: int) -> pa.Array:
+    """Return a column of the whole table: `found` in the file, from the names of its folders, or missing."""
+    if found is not None:
+        return found if found.type == field.type else found.cast(field.type, safe=False)
+    return pa.repeat(pa.scalar(part.constants.get(field.name), pa.string()), count).cast(field.type)
 
 
 def _text_schema(schema: pa.Schema) -> pa.Schema:
