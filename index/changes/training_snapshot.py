@@ -38,7 +38,7 @@ Readable = Callable[[list[Change]], Booleans]
 
 @dataclass(frozen=True)
 class ChampionRows:
-    """The rows of a version, among those of a source that may have moved, and may have more rows now.
+    """The rows of a version. Their source may be at another place now, with more rows.
 
     Attributes:
         rows: the source as it is now.

@@ -17,10 +17,14 @@ from lookalike.training.rows.parts import Part
 from lookalike.training.rows.tables import BROKEN, OpenTable, broken, check_names, table_rows
 from lookalike.training.transforms import InputSpec
 
-__all__ = ["TypedFile", "open_typed"]
+__all__ = ["Batches", "TypedFile", "open_typed", "unite"]
 
 _BATCH = 1 << 16
 _WHOLE = re.compile(r"0|-?[1-9]\d{0,17}")
+
+
+Batches = Callable[[int, list[str] | None], Iterator[pa.RecordBatch]]
+"""At most so many rows per batch, and the columns to read (None: all) -> all batches in order."""
 
 
 @dataclass(frozen=True)
@@ -31,13 +35,13 @@ class TypedFile:
         part: the file, or the name of an object.
         schema: its columns, without those of the folders' names.
         count: the number of rows.
-        read: at most so many rows per batch, and the columns to read (None: all) -> all batches in order.
+        read: its batches.
     """
 
     part: Part
     schema: pa.Schema
     count: int
-    read: Callable[[int, list[str] | None], Iterator[pa.RecordBatch]]
+    read: Batches
 
 
 def open_typed(
@@ -49,21 +53,14 @@ def open_typed(
 ) -> Rows:
     """Return the rows of one table in one or several files.
 
-    A column that only some files have is missing in the others; numbers of different types become the wider type.
-
     Args:
         path: the name of the table.
         settings, spec, reopen: as in `table_rows`.
 
     Raises:
-        DataError: a file cannot be read, or its columns do not fit those of the files before it; the error names it.
+        DataError: as `unite`.
     """
-    schema = _unified(path, files, settings)
-
-    def batches(size: int, names: list[str] | None = None) -> Iterator[pa.RecordBatch]:
-        for file in files:
-            yield from _batches(file, schema, size, names)
-
+    schema, batches = unite(path, files, settings)
     reserved = {settings.id, settings.label}
     index = index_columns(schema) - reserved
     texts = [field.name for field in schema if is_text(field.type) and field.name not in index | reserved]
@@ -74,8 +71,24 @@ def open_typed(
         raise broken(path, error) from error
     notes = [f"column {name} is the index of pandas: payload, not input" for name in sorted(index)]
     count = sum(file.count for file in files)
-    opened = OpenTable(path, schema, count, batches, tuple(notes) if spec is None else ())
+    shown = tuple(notes) if spec is None else ()
+    opened = OpenTable(path, schema, count, lambda size: batches(size, None), shown)
     return table_rows(opened, values, settings, spec, reopen)
+
+
+def unite(path: Path, files: Sequence[TypedFile], settings: DataConfig) -> tuple[pa.Schema, Batches]:
+    """Return the schema and the batches of one table in one or several files.
+
+    A column that only some files have is missing in the others; numbers of different types become the wider type.
+    Raises DataError, which names the file, if it cannot be read, or its columns do not fit those of the files before.
+    """
+    schema = _unified(path, files, settings)
+
+    def batches(size: int, names: list[str] | None) -> Iterator[pa.RecordBatch]:
+        for file in files:
+            yield from _batches(file, schema, size, names)
+
+    return schema, batches
 
 
 def _unified(path: Path, files: Sequence[TypedFile], settings: DataConfig) -> pa.Schema:

@@ -130,8 +130,8 @@ def make_plan(options: RetrainOptions, champion: Version, upto: int) -> Plan:
 def _source(rows: Rows, store: Store, data: DataSource) -> ChampionRows:
     """Return the rows of a champion in a source that may have grown.
 
-    Their ids are the items of a version that was built from them and has no change. Without such a version, new rows can
-    only come after them.
+    Their ids are the items of a version that was built from them and has no change. Without such a version, new rows
+    can only come after them.
     """
     source = ChampionRows(rows, data.name, data.rows, data.sha256)
     for number in store.numbers() if source.new > 0 else ():
