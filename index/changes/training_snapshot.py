@@ -38,7 +38,7 @@ Readable = Callable[[list[Change]], Booleans]
 
 @dataclass(frozen=True)
 class ChampionRows:
-    """The rows of a version. Their source may be at another place now, with more rows.
+    """The source of the rows of a version. It may have moved and grown since the build.
 
     Attributes:
         rows: the source as it is now.
