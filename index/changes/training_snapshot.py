@@ -41,7 +41,7 @@ class ChampionRows:
     """The source of the rows of a version. It may have moved and grown since the build.
 
     Attributes:
-        rows: the source as it is now.
+        rows: the present source.
         name, count, digest: its name, the number of its rows, and the SHA-256 of all inputs at the build.
         ids: the ids of the rows at the build; None means its first rows.
     """
