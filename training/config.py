@@ -87,8 +87,9 @@ class DataConfig:
     """auto: grey if a sample of the photos has no color."""
     image_background: Annotated[str, Field(pattern=r"^#[0-9a-f]{6}$")] = "#ffffff"
     """The color under transparent pixels and around a padded photo, as #rrggbb."""
-    max_unreadable: Annotated[float, Field(ge=0, le=1)] = 0.01
-    """The greatest share of a folder's files that may be unreadable; they are skipped and reported."""
+    max_unreadable: Annotated[float, Field(ge=0, le=1)] | Literal["auto"] = "auto"
+    """The greatest share of a folder's photos that may be unreadable; they are skipped and reported. auto: 1 %, or 5
+    photos if that is more."""
     window: Count | Duration | Literal["none"] = "none"
     """Cut recordings into windows of this length, in samples, or as a time such as 2s."""
     hop: Count | Duration | Literal["auto"] = "auto"

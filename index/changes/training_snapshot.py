@@ -38,23 +38,45 @@ Readable = Callable[[list[Change]], Booleans]
 
 @dataclass(frozen=True)
 class ChampionRows:
-    """The rows of a version, which may have moved; their name and count at its build, and the SHA-256 of all inputs."""
+    """The source of the rows of a version. It may have moved and grown since the build.
+
+    Attributes:
+        rows: the present source.
+        name, count, digest: its name, the number of its rows, and the SHA-256 of all inputs at the build.
+        ids: the ids of the rows at the build; None means its first rows.
+    """
 
     rows: Rows
     name: str
     count: int
     digest: str
+    ids: frozenset[str] | None = None
+
+    @property
+    def new(self) -> int:
+        """The number of rows that the source did not have at the build; they are no items, and are left out."""
+        return self.rows.count - self.count
 
     def chunks(self, size: int | None = None) -> Iterator[Chunk]:
-        """Yield the chunks of `Rows.chunks`. Raises DataError if the rows are not those of the version."""
-        if self.rows.count != self.count:
+        """Yield the rows of the version in chunks. Raises DataError if the source has not all of them unchanged."""
+        if self.new < 0:
             raise self._changed(f"{self.rows.count:,} rows instead of {self.count:,}")
-        digest = hashlib.sha256()
+        digest, seen = hashlib.sha256(), 0
         for chunk in self.rows.chunks(size):
-            digest.update(chunk.inputs.data)
-            yield chunk
+            known = self._known(chunk, seen) if self.new else chunk
+            digest.update(known.inputs.data)
+            seen += len(chunk.ids)
+            if known.ids:
+                yield known
         if digest.hexdigest() != self.digest:
-            raise self._changed("other rows of the same number")
+            more = f", and {self.new:,} more" if self.new else " of the same number"
+            raise self._changed(f"other rows{more}")
+
+    def _known(self, chunk: Chunk, first: int) -> Chunk:
+        """Return the rows of a chunk that the source had at the build; `first`: the number of the chunk's first row."""
+        if self.ids is None:
+            return _some(chunk, range(len(chunk.ids))[: max(0, self.count - first)])
+        return _some(chunk, [place for place, name in enumerate(chunk.ids) if name in self.ids])
 
     def _changed(self, found: str) -> DataError:
         expected = f"the rows that the version was built from, as {self.name}"
@@ -234,8 +256,7 @@ def _read(
         if len(kept) == len(chunk.ids):
             yield chunk
         elif kept:
-            ids, payloads = [chunk.ids[i] for i in kept], [chunk.payloads[i] for i in kept]
-            yield Chunk(ids, chunk.inputs[kept], payloads, [chunk.previews[i] for i in kept if chunk.previews])
+            yield _some(chunk, kept)
     for batch in changes(store, upto, source.rows):
         puts = [change for change in batch if not change.is_delete and change.id not in unreadable]
         for start in range(0, len(puts), size):
@@ -243,6 +264,12 @@ def _read(
             payloads = [json.loads(change.payload or "{}") for change in some]
             previews = [change.preview or b"" for change in some]
             yield Chunk([change.id for change in some], _inputs(some, source.rows), payloads, previews)
+
+
+def _some(chunk: Chunk, kept: Sequence[int]) -> Chunk:
+    """Return some rows of a chunk."""
+    ids, payloads = [chunk.ids[i] for i in kept], [chunk.payloads[i] for i in kept]
+    return Chunk(ids, chunk.inputs[list(kept)], payloads, [chunk.previews[i] for i in kept if chunk.previews])
 
 
 def _inputs(puts: list[Change], rows: Rows) -> Floats:

@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from lookalike.data import open_data
@@ -29,7 +30,7 @@ def open_for_build(
     Args:
         encoder: `none`, an .onnx file, or the folder of a run or of an encoder artifact. The artifact of `none` and of
             an .onnx file is in a temporary folder.
-        settings: how to read `data`; an encoder artifact has its own settings.
+        settings: how to read `data`. An encoder artifact has its own settings; only `max_unreadable` replaces its own.
 
     Raises:
         DataError: the rows cannot be read, or do not fit the encoder.
@@ -37,7 +38,9 @@ def open_for_build(
     """
     if encoder != NO_ENCODER and not encoder.lower().endswith(".onnx"):
         folder = encoder_folder(Path(encoder))
-        yield open_data(data, spec=open_encoder(folder).inputs), folder
+        inputs, most = open_encoder(folder).inputs, settings.max_unreadable if settings else "auto"
+        own = inputs.settings if most == "auto" else replace(inputs.settings, max_unreadable=most)
+        yield open_data(data, own, inputs), folder
         return
     with tempfile.TemporaryDirectory(prefix="lookalike-") as made:
         folder = Path(made) / "encoder"

@@ -31,15 +31,13 @@ class _TextFile:
 
     def cells(self) -> Iterator[pa.RecordBatch]:
         """Yield all rows in order, every column as text."""
-        constants = self.part.constants
-        if constants.keys() & set(self.header.names):
-            found = f"{sorted(constants.keys() & set(self.header.names))} in the file and in the names of its folders"
+        constants, present = self.part.constants, set(self.header.names)
+        if constants.keys() & present:
+            found = f"{sorted(constants.keys() & present)} in the file and in the names of its folders"
             raise DataError(str(self.part.path), expected="each column once", found=found)
         for batch in read_cells(self.part.path, self.header):
             columns = [
-                batch.column(name)
-                if name in self.header.names
-                else pa.array([constants.get(name)] * len(batch), pa.string())
+                batch.column(name) if name in present else pa.array([constants.get(name)] * len(batch), pa.string())
                 for name in self.names
             ]
             yield batch if self.names == self.header.names else pa.record_batch(columns, self.names)

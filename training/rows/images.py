@@ -28,6 +28,8 @@ __all__ = ["open_images", "open_photo_file"]
 
 AUTO_SIDE = 32
 """The longest side of the pictures if `data.image_size` is auto."""
+AUTO_SHARE, AUTO_FILES = 0.01, 5
+"""If `data.max_unreadable` is auto, this share of the photos may be unreadable, and always this many."""
 NAMED, IN_ERROR = 20, 5
 """The most skipped files with one reason that a note and an error name, and the most reasons."""
 
@@ -37,7 +39,7 @@ def open_images(folder: Path, settings: DataConfig, spec: InputSpec | None = Non
 
     An item's id is the photo's path inside the folder. `settings` and `spec` as in `open_rows`.
 
-    Raises DataError if there are no photos, or if more than `data.max_unreadable` of them cannot be read.
+    Raises DataError if no photo can be read, or if more than `data.max_unreadable` allows cannot be read.
     """
     return _rows(str(folder), check_folder(folder), settings, spec)
 
@@ -56,7 +58,7 @@ def open_photo_file(path: Path, settings: DataConfig, spec: InputSpec | None = N
 
 
 def _rows(name: str, photos: Photos, settings: DataConfig, spec: InputSpec | None) -> Rows:
-    _check_skipped(photos, settings, can_set=spec is None)
+    _check_skipped(photos, settings)
     transform = spec.transform if spec else None
     if isinstance(transform, ImageTransform):
         return _photo_rows(name, photos, transform, None)
@@ -135,18 +137,19 @@ def _payload(name: str, size: list[int]) -> dict[str, Any]:
     return {"file": name, **({"label": label} if label else {}), "width": size[0], "height": size[1]}
 
 
-def _check_skipped(photos: Photos, settings: DataConfig, *, can_set: bool) -> None:
+def _check_skipped(photos: Photos, settings: DataConfig) -> None:
     count = len(photos.names) + len(photos.skipped)
     if not count:
         found = f"no photos, only {_first(photos.others)}" if photos.others else "no photos"
         raise DataError(str(photos.folder), f"a folder of images: {' '.join(sorted(PHOTO_ENDINGS))}", found)
-    if not photos.names or len(photos.skipped) > settings.max_unreadable * count:
-        expected = f"at most {settings.max_unreadable:.2%} unreadable photos" if photos.names else "a readable photo"
-        bad = len(photos.skipped)
+    bad, most = len(photos.skipped), settings.max_unreadable
+    share, least = (AUTO_SHARE, AUTO_FILES) if most == "auto" else (most, 0)
+    if not photos.names or bad > max(least, share * count):
+        expected = f"at most {share:.2%} unreadable photos" + (f", or {least}" if least else "")
+        expected = expected if photos.names else "a readable photo"
         found = f"{bad:,} of {count:,} unreadable: {'; '.join(_by_reason(photos, IN_ERROR)[:IN_ERROR])}"
         install = next((file.remedy for file in photos.skipped if file.remedy.startswith("pip")), "")
-        share = math.ceil(100 * bad / count) / 100
-        more = f"--set data.max_unreadable={share:g} skips them." if photos.names and can_set else ""
+        more = f"--max-unreadable {math.ceil(100 * bad / count) / 100:g} skips them." if photos.names else ""
         remedy = f"Run {install}. {more}" if install else f"Repair or remove them. {more}"
         raise DataError(str(photos.folder), expected, found, remedy=remedy.strip())
 

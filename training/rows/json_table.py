@@ -16,7 +16,7 @@ from lookalike.training.rows.csv_header import damaged, not_decodable
 from lookalike.training.rows.parts import Part
 from lookalike.training.rows.typed_table import TypedFile
 
-__all__ = ["json_file"]
+__all__ = ["json_file", "read_objects", "united"]
 
 PIECE = 1 << 24
 """Bytes per read."""
@@ -37,12 +37,7 @@ def json_file(part: Part, size: int = PIECE) -> TypedFile:
     """
     path, schema, count = part.path, pa.schema([]), 0
     for table in _tables(path, None, size):
-        try:
-            schema = pa.unify_schemas([schema, _as_texts(table.schema)], promote_options="permissive")
-        except pa.ArrowException as error:
-            found = str(error).splitlines()[0]
-            place = f"{path}, rows {count} to {count + len(table) - 1}"
-            raise DataError(place, expected="one type for each field in all rows", found=found) from error
+        schema = united(path, schema, table, count)
         count += len(table)
 
     def read(rows: int, names: list[str] | None) -> Iterator[pa.RecordBatch]:
@@ -53,22 +48,43 @@ def json_file(part: Part, size: int = PIECE) -> TypedFile:
     return TypedFile(part, schema, count, read)
 
 
+def united(path: Path, schema: pa.Schema, table: pa.Table, first: int) -> pa.Schema:
+    """Return a schema with the fields of a part of the rows, from the row number `first` on.
+
+    Raises DataError if a field has another type than before.
+    """
+    try:
+        return pa.unify_schemas([schema, _as_texts(table.schema)], promote_options="permissive")
+    except pa.ArrowException as error:
+        found, place = str(error).splitlines()[0], f"{path}, rows {first} to {first + len(table) - 1}"
+        raise DataError(place, expected="one type for each field in all rows", found=found) from error
+
+
+def read_objects(path: Path, lines: bytes, first: int, schema: pa.Schema | None = None) -> pa.Table:
+    """Read whole lines of JSON, from the row number `first` on.
+
+    The table has the fields of the schema, or the fields and types that the lines have. Raises DataError if a line is
+    not an object, or if a field has two types.
+    """
+    _check_text(path, lines, first)
+    _check_depth(path, lines, first)
+    options = pa_json.ParseOptions(explicit_schema=schema, newlines_in_values=False)
+    reading = pa_json.ReadOptions(use_threads=False, block_size=len(lines) + 1)
+    try:
+        return pa_json.read_json(pa.BufferReader(lines), read_options=reading, parse_options=options)
+    except pa.ArrowInvalid as error:
+        place, found = str(path), str(error).splitlines()[0]
+        if match := _PLACE.match(found):
+            place, found = f"{path}, row {first + int(match[2])}", match[1]
+        expected = "one JSON object per line, each field with one type in all rows"
+        raise DataError(place, expected=expected, found=found, remedy="Correct or remove the row.") from error
+
+
 def _tables(path: Path, schema: pa.Schema | None, size: int) -> Iterator[pa.Table]:
     """Yield the rows in order; the fields of the schema, or the fields and types that a part of the file has."""
-    options = pa_json.ParseOptions(explicit_schema=schema, newlines_in_values=False)
     first = 0
     for lines in _lines(path, size):
-        _check_text(path, lines, first)
-        _check_depth(path, lines, first)
-        reading = pa_json.ReadOptions(use_threads=False, block_size=len(lines) + 1)
-        try:
-            table = pa_json.read_json(pa.BufferReader(lines), read_options=reading, parse_options=options)
-        except pa.ArrowInvalid as error:
-            place, found = str(path), str(error).splitlines()[0]
-            if match := _PLACE.match(found):
-                place, found = f"{path}, row {first + int(match[2])}", match[1]
-            expected = "one JSON object per line, each field with one type in all rows"
-            raise DataError(place, expected=expected, found=found, remedy="Correct or remove the row.") from error
+        table = read_objects(path, lines, first, schema)
         yield table
         first += len(table)
 

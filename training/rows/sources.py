@@ -82,8 +82,6 @@ def check_reopens(name: str, remedy: str) -> None:
 
 
 def _open_path(path: Path, sheet: str, settings: DataConfig, spec: InputSpec | None) -> Rows:
-    if spec is not None and spec.vectors:
-        return _open("vectors:open_vectors", path, settings)
     transform = spec.transform if spec else None
     if isinstance(transform, WindowTransform) or (spec is None and settings.window != "none"):
         return _open("recordings:open_recordings", path, settings, spec)
@@ -102,6 +100,8 @@ def _open_path(path: Path, sheet: str, settings: DataConfig, spec: InputSpec | N
         unpack = partial(copies.decompress, path, suffix)
         rows: Rows = copies.copied_rows(str(path), unpack, lambda copy: _open_path(copy, sheet, settings, spec))
         return rows
+    if kind in {"npy", "npz"} and spec is not None and spec.vectors:
+        return _open("vectors:open_array", path, kind)
     if kind in _ARRAYS:
         return _open(_ARRAYS[kind], path)
     name = Path(f"{path}#{sheet}") if sheet else path
@@ -120,11 +120,16 @@ def _open_table(
     name: Path, kind: str, parts: Sequence[Part], settings: DataConfig, spec: InputSpec | None = None
 ) -> Rows:
     """Open a table of one or several files; its rows are embeddings if the encoder reads them so."""
-    if spec is not None and spec.vectors:
-        return _open("vectors:open_vectors", name, settings)
+    are_vectors = spec is not None and spec.vectors
+    if kind == "text" and are_vectors:
+        remedy = "Save the vectors in such a file."
+        raise DataError(str(name), "embeddings as .npy, .npz, .parquet, .arrow or .jsonl", "a text file", remedy)
     if kind == "text":
         return _open("csv_table:open_csv", name, settings, spec, parts)
     files = [_found("typed_files:open_typed_file")(kind, part) for part in parts]
+    if are_vectors:
+        return _open("vectors:open_vectors", name, files, settings)
+    files = [_found("exported_table:exported_rows")(file, settings, spec) for file in files]
     reopen = partial(_open_table, name, kind, parts)
     return _open("typed_table:open_typed", name, files, settings, spec, reopen)
 

@@ -17,10 +17,14 @@ from lookalike.training.rows.parts import Part
 from lookalike.training.rows.tables import BROKEN, OpenTable, broken, check_names, table_rows
 from lookalike.training.transforms import InputSpec
 
-__all__ = ["TypedFile", "open_typed"]
+__all__ = ["Batches", "TypedFile", "open_typed", "unite"]
 
 _BATCH = 1 << 16
 _WHOLE = re.compile(r"0|-?[1-9]\d{0,17}")
+
+
+Batches = Callable[[int, list[str] | None], Iterator[pa.RecordBatch]]
+"""At most so many rows per batch, and the columns to read (None: all) -> all batches in order."""
 
 
 @dataclass(frozen=True)
@@ -31,13 +35,13 @@ class TypedFile:
         part: the file, or the name of an object.
         schema: its columns, without those of the folders' names.
         count: the number of rows.
-        read: at most so many rows per batch, and the columns to read (None: all) -> all batches in order.
+        read: its batches.
     """
 
     part: Part
     schema: pa.Schema
     count: int
-    read: Callable[[int, list[str] | None], Iterator[pa.RecordBatch]]
+    read: Batches
 
 
 def open_typed(
@@ -49,21 +53,14 @@ def open_typed(
 ) -> Rows:
     """Return the rows of one table in one or several files.
 
-    A column that only some files have is missing in the others; numbers of different types become the wider type.
-
     Args:
         path: the name of the table.
         settings, spec, reopen: as in `table_rows`.
 
     Raises:
-        DataError: a file cannot be read, or its columns do not fit those of the files before it; the error names it.
+        DataError: as `unite`.
     """
-    schema = _unified(path, files, settings)
-
-    def batches(size: int, names: list[str] | None = None) -> Iterator[pa.RecordBatch]:
-        for file in files:
-            yield from _batches(file, schema, size, names)
-
+    schema, batches = unite(path, files, settings)
     reserved = {settings.id, settings.label}
     index = index_columns(schema) - reserved
     texts = [field.name for field in schema if is_text(field.type) and field.name not in index | reserved]
@@ -74,8 +71,24 @@ def open_typed(
         raise broken(path, error) from error
     notes = [f"column {name} is the index of pandas: payload, not input" for name in sorted(index)]
     count = sum(file.count for file in files)
-    opened = OpenTable(path, schema, count, batches, tuple(notes) if spec is None else ())
+    shown = tuple(notes) if spec is None else ()
+    opened = OpenTable(path, schema, count, lambda size: batches(size, None), shown)
     return table_rows(opened, values, settings, spec, reopen)
+
+
+def unite(path: Path, files: Sequence[TypedFile], settings: DataConfig) -> tuple[pa.Schema, Batches]:
+    """Return the schema and the batches of one table in one or several files.
+
+    A column that only some files have is missing in the others; numbers of different types become the wider type.
+    Raises DataError, which names the file, if it cannot be read, or its columns do not fit those of the files before.
+    """
+    schema = _unified(path, files, settings)
+
+    def batches(size: int, names: list[str] | None) -> Iterator[pa.RecordBatch]:
+        for file in files:
+            yield from _batches(file, schema, size, names)
+
+    return schema, batches
 
 
 def _unified(path: Path, files: Sequence[TypedFile], settings: DataConfig) -> pa.Schema:
@@ -113,23 +126,25 @@ def _constant_fields(files: Sequence[TypedFile]) -> list[pa.Field]:
 def _batches(file: TypedFile, schema: pa.Schema, size: int, names: list[str] | None) -> Iterator[pa.RecordBatch]:
     """Yield the rows of a file with the columns of the whole table, or with some of them."""
     wanted = schema.names if names is None else names
-    own = [name for name in wanted if name in file.schema.names] or file.schema.names[:1]  # one has the count
+    present = set(file.schema.names)
+    own = [name for name in wanted if name in present] or file.schema.names[:1]  # one has the count
     first = 0
     try:
         for batch in file.read(size, None if names is None else own):
             texts = _with_texts(file.part.path, batch, first)
-            columns = [_column(texts, schema.field(name), file.part) for name in wanted]
+            found = dict(zip(texts.schema.names, texts.columns, strict=True))
+            columns = [_column(found.get(name), schema.field(name), file.part, len(batch)) for name in wanted]
             yield pa.record_batch(columns, names=wanted) if columns else batch
             first += len(batch)
     except BROKEN as error:
         raise broken(file.part.path, error) from error
 
 
-def _column(batch: pa.RecordBatch, field: pa.Field, part: Part) -> pa.Array:
-    if field.name in batch.schema.names:
-        column = batch.column(field.name)
-        return column if column.type == field.type else column.cast(field.type, safe=False)
-    return pa.repeat(pa.scalar(part.constants.get(field.name), pa.string()), len(batch)).cast(field.type)
+def _column(found: pa.Array | None, field: pa.Field, part: Part, count: int) -> pa.Array:
+    """Return a column of the whole table: `found` in the file, from the names of its folders, or missing."""
+    if found is not None:
+        return found if found.type == field.type else found.cast(field.type, safe=False)
+    return pa.repeat(pa.scalar(part.constants.get(field.name), pa.string()), count).cast(field.type)
 
 
 def _text_schema(schema: pa.Schema) -> pa.Schema:

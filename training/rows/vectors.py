@@ -1,11 +1,11 @@
-"""Read rows that are embeddings already: .npy and .npz arrays, and the columns of a .parquet file.
+"""Read rows that are embeddings already: arrays, and the columns of files whose columns have types.
 
-The vector of a row of a Parquet file is its one column of lists of numbers. A file without such a column has a number
-of the vector in each column of numbers. The setting `data.columns` names the column, or the columns. All other columns
+The vector of a row of a table is its one column of lists of numbers. A table without such a column has a number of the
+vector in each column of numbers. The setting `data.columns` names the column, or the columns. All other columns
 are payload. A column `payload` of text, as `lookalike export` writes it, is the payload as JSON.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,6 @@ import numpy as np
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pa_parquet
 from numpy.typing import NDArray
 
 from lookalike.training.config import DataConfig
@@ -23,9 +22,10 @@ from lookalike.training.rows.base import Chunk, Rows
 from lookalike.training.rows.categories import is_text
 from lookalike.training.rows.payloads import TablePayloads
 from lookalike.training.rows.streams import open_npy, open_npz
-from lookalike.training.rows.tables import BROKEN, broken, check_names, row_ids
+from lookalike.training.rows.tables import row_ids
+from lookalike.training.rows.typed_table import Batches, TypedFile, unite
 
-__all__ = ["open_vectors"]
+__all__ = ["open_array", "open_vectors"]
 
 _NAMES = ("embedding", "embeddings", "vector", "vectors")
 """If several columns have lists of numbers, the column with the first of these names is the vector."""
@@ -35,32 +35,19 @@ _PAYLOAD = "payload"
 _REMEDY = "Name the column of the vectors with --columns NAME."
 
 
-def open_vectors(path: Path, settings: DataConfig) -> Rows:
-    """Open the embeddings in a file; the setting `columns` names the columns of a Parquet file that are the vector.
+def open_array(path: Path, kind: str) -> Rows:
+    """Open the embeddings in an array, a file of the kind `npy` or `npz`. Raises DataError if it cannot be read."""
+    return replace(open_npy(path) if kind == "npy" else open_npz(path), pixels=False)
 
-    Raises DataError if the file has no vectors, or cannot be read.
+
+def open_vectors(path: Path, files: Sequence[TypedFile], settings: DataConfig) -> Rows:
+    """Open the embeddings in a table of one or several files; `settings.columns` names the columns of the vector.
+
+    Raises DataError if the table has no vectors, or cannot be read.
     """
-    suffix = path.suffix.lower()
-    if suffix not in {".npy", ".npz", ".parquet"}:
-        found = f"the file name extension {suffix}" if suffix else "a name without an extension"
-        remedy = "Save the vectors as one of these files."
-        raise DataError(str(path), "embeddings as a *.npy, *.npz or *.parquet file", found, remedy)
-    if not path.is_file():
-        raise DataError(str(path), expected="a file", found="no file at that path")
-    if suffix == ".parquet":
-        return _open_parquet(path, settings)
-    return replace(open_npy(path) if suffix == ".npy" else open_npz(path), pixels=False)
-
-
-def _open_parquet(path: Path, settings: DataConfig) -> Rows:
-    try:
-        with pa_parquet.ParquetFile(path) as file:
-            schema, count = file.schema_arrow, file.metadata.num_rows
-            check_names(path, schema.names, settings)
-            names = _vector_columns(path, schema, settings)
-            dim = _length(path, file, names)
-    except BROKEN as error:
-        raise broken(path, error) from error
+    schema, batches = unite(path, files, settings)
+    names = _vector_columns(path, schema, settings)
+    dim = _length(path, schema, batches, names)
     to_rows = _lists if _is_list(schema.field(names[0]).type) else _numbers
     payload = [name for name in schema.names if name not in {*names, settings.id}]
     fields = [name for name in payload if name != _PAYLOAD]
@@ -70,20 +57,17 @@ def _open_parquet(path: Path, settings: DataConfig) -> Rows:
 
     def read(size: int) -> Iterator[Chunk]:
         first = 0
-        try:
-            with pa_parquet.ParquetFile(path) as file:
-                for batch in file.iter_batches(batch_size=size):
-                    inputs = to_rows(path, batch, names, dim, first)
-                    plain = TablePayloads(batch, payload, label, (str(path), first))
-                    payloads = _json_payloads(path, batch, first) if is_json else plain
-                    yield Chunk(row_ids(path, batch, settings.id, first), inputs, payloads)
-                    first += len(batch)
-        except BROKEN as error:
-            raise broken(path, error) from error
+        for batch in batches(size, None):
+            inputs = to_rows(path, batch, names, dim, first)
+            plain = TablePayloads(batch, payload, label, (str(path), first))
+            payloads = _json_payloads(path, batch, first) if is_json else plain
+            yield Chunk(row_ids(path, batch, settings.id, first), inputs, payloads)
+            first += len(batch)
 
     def reopen(settings: DataConfig, spec: Any) -> Rows:
-        return _open_parquet(path, settings)
+        return open_vectors(path, files, settings)
 
+    count = sum(file.count for file in files)
     notes = () if to_rows is _lists or settings.columns else (_numbers_line(names),)
     return Rows(str(path), (dim,), count, False, read, settings=settings, reopen=reopen, notes=notes)
 
@@ -119,14 +103,14 @@ def _vector_columns(path: Path, schema: pa.Schema, settings: DataConfig) -> list
     return names
 
 
-def _length(path: Path, file: pa_parquet.ParquetFile, names: list[str]) -> int:
+def _length(path: Path, schema: pa.Schema, batches: Batches, names: list[str]) -> int:
     """Return the number of values of the vectors."""
-    kind = file.schema_arrow.field(names[0]).type
+    kind = schema.field(names[0]).type
     if not _is_list(kind):
         return len(names)
     if pa.types.is_fixed_size_list(_storage(kind)):
         return int(_storage(kind).list_size)
-    batch = next(file.iter_batches(batch_size=1, columns=names), None)
+    batch = next(batches(1, names), None)
     if batch is None or not len(batch):
         raise DataError(str(path), expected="at least one row", found="no row")
     value = batch.column(0)[0].as_py()
@@ -199,10 +183,6 @@ def _is_list(kind: pa.DataType) -> bool:
     kind = _storage(kind)
     tests = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
     return any(test(kind) for test in tests) and _is_number(kind.value_type)
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def _is_number(kind: pa.DataType) -> bool:

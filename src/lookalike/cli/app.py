@@ -107,6 +107,12 @@ class BuildOptions:
             "[default: the only column of lists]",
         ),
     ] = None
+    max_unreadable: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SHARE", help="The greatest share of photos that may be unreadable. [default: 1 %, or 5 photos]"
+        ),
+    ] = None
     set_: Annotated[
         list[str] | None,
         typer.Option(
@@ -139,6 +145,7 @@ def build(
     interrupted, run it again: it continues where it stopped.
     """
     from lookalike.cli.tables import tuning_line
+    from lookalike.data import note_skipped
     from lookalike.encoders import NO_ENCODER, open_for_build
     from lookalike.index.ann.target import Target, read_bytes
     from lookalike.index.items.previews import expected_bytes
@@ -150,7 +157,8 @@ def build(
     memory = None if options.memory is None else read_bytes(options.memory)
     target = Target(options.recall, memory, options.latency_us, options.index)
     columns = [f"data.columns={json.dumps(options.columns.split(','))}"] if options.columns else []
-    settings = load_config(None, [*columns, *(options.set_ or [])]).data
+    unreadable = [] if options.max_unreadable is None else [f"data.max_unreadable={options.max_unreadable}"]
+    settings = load_config(None, [*columns, *unreadable, *(options.set_ or [])]).data
     with open_for_build(data, encoder, options.metric, settings) as (rows, folder):
         if not options.previews:
             rows = replace(rows, read_with_previews=None)
@@ -163,6 +171,7 @@ def build(
         number = build_version(
             rows, folder, open_store(store), metric=options.metric, target=target, device=options.device, extras=extras
         )
+        note_skipped(rows, store)
     print(tuning_line(open_store(store).manifest(number)), file=sys.stderr)
     print(number)
 
@@ -203,7 +212,7 @@ def evaluate(
     version alone, without the items that were put and deleted since.
     """
     from lookalike.cli.tables import evaluation_table
-    from lookalike.data import open_data
+    from lookalike.data import open_inputs
     from lookalike.index.evaluation.evaluate import evaluate as evaluate_version
 
     version = open_store(store).open(number, device)
@@ -212,7 +221,7 @@ def evaluate(
         return
     from lookalike.label_probe import probe_version
 
-    rows = open_data(queries, spec=version.encoder.inputs)
+    rows = open_inputs(queries, version.encoder.inputs)
     out.print(evaluation_table(version, evaluate_version(version, rows), probe_version(version, rows)))
 
 
@@ -224,12 +233,12 @@ def embed(
     device: Device = "auto",
 ) -> None:
     """Embed DATA with the champion's encoder. The numbers equal those of POST /embed."""
-    from lookalike.data import open_data
+    from lookalike.data import open_inputs
     from lookalike.index.versions.embed import embed_to_npy
 
     version = open_store(store).open_champion(device)
     version.check_embeds()
-    embed_to_npy(open_data(data, spec=version.encoder.inputs), version.encoder, version.metric, to)
+    embed_to_npy(open_inputs(data, version.encoder.inputs), version.encoder, version.metric, to)
 
 
 for asking in (search, why):

@@ -23,20 +23,22 @@ def import_(
     it again: it continues where it stopped. If DATA has grown since the last import, only the new rows are written; if
     its earlier rows have changed, all rows are written. Items are never deleted.
     """
-    from lookalike.data import open_data
+    from lookalike.data import note_skipped, open_inputs
     from lookalike.index.changes.importing import import_rows
     from lookalike.training.artifact.opening import open_encoder
 
     opened = open_store(store)
     encoder = open_encoder(opened.path(opened.champion_number()) / "encoder")
-    rows = open_data(data, spec=encoder.inputs)
+    rows = open_inputs(data, encoder.inputs)
     if rows.columns and rows.ids is None:
         note = "has no column of ids: a row's number is its id, so row 0 replaces the item '0' if it exists"
         print(f"{rows.name} {note}", file=sys.stderr)
     done = import_rows(rows, opened, again=again, device=device)
+    note_skipped(rows, store)
     nothing = "; nothing to do, --again imports them again" if not done.rows else ""
+    skipped = f"; {len(rows.skipped):,} files skipped that cannot be read" if rows.skipped else ""
     replaced = f"; {done.replaced:,} replaced an item" if done.replaced else ""
-    print(f"{done.rows:,} rows imported, {done.before:,} were imported before{replaced}{nothing}")
+    print(f"{done.rows:,} rows imported, {done.before:,} were imported before{replaced}{skipped}{nothing}")
     if done.clipped.count:
         values = f"{done.clipped.count:,} ({done.clipped.text()})"
         print(f"values that the encoder clips, because they are outside its known range: {values}", file=sys.stderr)

@@ -37,6 +37,9 @@ class ReadingOptions:
     rate: Annotated[Names, _short("rate", "Resample recordings to this rate.", "PER_SECOND")] = None
     normalize: Annotated[Names, _short("normalize", "none, center or standard, for each window.", "KIND")] = None
     max_gap: Annotated[Names, _short("max_gap", "A longer gap splits a recording.", "SECONDS")] = None
+    max_unreadable: Annotated[
+        Names, _short("max_unreadable", "The greatest share of photos that may be unreadable.", "SHARE")
+    ] = None
 
     def overrides(self) -> list[str]:
         """Return the options as `section.key=value` lines, as --set has them."""
@@ -50,7 +53,7 @@ def _toml(name: str, value: str) -> str:
         if not all(column.strip() and weight.strip() for column, _, weight in pairs):
             raise ConfigError("--weight", expected="NAME=W, such as price=2,color=0.5", found=repr(value))
         return "{" + ", ".join(f"{_quoted(column)} = {weight}" for column, _, weight in pairs) + "}"
-    if name == "rate" or (name in {"window", "hop"} and value.isdigit()):
+    if name in {"rate", "max_unreadable"} or (name in {"window", "hop"} and value.isdigit()):
         return value
     if name in {"window", "hop", "time", "max_gap", "recording", "normalize"}:
         return _quoted(value)

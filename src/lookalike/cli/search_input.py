@@ -2,7 +2,7 @@
 
 from typing import BinaryIO
 
-from lookalike.data import open_data
+from lookalike.data import open_inputs
 from lookalike.index.changes.collection import Collection
 from lookalike.training.array_types import Floats
 from lookalike.training.errors import DataError
@@ -18,7 +18,7 @@ MOST_BYTES = 1 << 30
 def open_queries(data: str, collection: Collection) -> Rows:
     """Open the rows of DATA as the encoder reads them. Raises DataError, which says so if DATA is an item's id."""
     try:
-        return open_data(data, spec=collection.encoder.inputs)
+        return open_inputs(data, collection.encoder.inputs)
     except DataError as error:
         if collection.items.find(data) is not None:
             error.remedy = "An item has this id: to search with it, use --id."

@@ -31,7 +31,7 @@ def train(
     Writes its encoder to RUN/encoder. Ctrl-C stops after the current epoch.
     """
     from lookalike.cli.tables import columns_line, findings_text, history_line
-    from lookalike.data import open_data, write_skipped
+    from lookalike.data import note_skipped, open_data
     from lookalike.training.config import load_config
     from lookalike.training.doctor.causes import diagnose
     from lookalike.training.fit.job import train as train_run
@@ -45,9 +45,7 @@ def train(
         out.print(f"input: {rows.transform.line}")
     state = train_run(rows, settings, run, resume=resume).state
     out.print(history_line(state))
-    if rows.skipped:
-        write_skipped(rows, run / "skipped.csv")
-        out.print(f"{run / 'skipped.csv'} lists the files that could not be read ({len(rows.skipped):,})")
+    note_skipped(rows, run)
     if diagnose(state):
         out.print(f"\n{findings_text(state)}")
 
@@ -62,6 +60,7 @@ def settings() -> None:
     print(settings_toml())
 
 
+@with_options(ReadingOptions)
 def rates(
     data: Data,
     config: Config = None,
@@ -69,6 +68,8 @@ def rates(
     picture: Annotated[Path, typer.Option("--picture", metavar="P.png", help="The file for the curve.")] = Path(
         "rates.png"
     ),
+    *,
+    options: ReadingOptions,
 ) -> None:
     """Run a learning-rate range test.
 
@@ -77,7 +78,7 @@ def rates(
     from lookalike.cli.explain import show_rates
     from lookalike.training.config import load_config
 
-    show_rates(data, load_config(config, set_), picture, out)
+    show_rates(data, load_config(config, [*options.overrides(), *(set_ or [])]), picture, out)
 
 
 def doctor(

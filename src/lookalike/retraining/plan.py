@@ -1,25 +1,27 @@
 """The plan of a retraining: its rows, settings and held-out rows, before anything is trained."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lookalike.data import open_data
+from lookalike.data import open_inputs
 from lookalike.index.ann.vectors import comparable
 from lookalike.index.changes.collection import embedded
 from lookalike.index.changes.holdout import choose_holdout
 from lookalike.index.changes.training_snapshot import ChampionRows, TrainingSnapshot, check_whole, take_snapshot
 from lookalike.index.evaluation.gate import FEWEST_ROWS
+from lookalike.index.items.table import read_items
 from lookalike.index.versions.embed import suited
-from lookalike.index.versions.manifest import RetrainedRows
+from lookalike.index.versions.manifest import DataSource, RetrainedRows
 from lookalike.index.versions.store import Store
 from lookalike.index.versions.version import Version
 from lookalike.training.array_types import Integers
 from lookalike.training.choices import DeviceName
 from lookalike.training.config import TrainConfig, build_config, load_config
+from lookalike.training.rows import Rows
 from lookalike.training.rows.sources import check_reopens
 
 __all__ = ["Plan", "RetrainOptions", "config_of", "make_plan", "plain"]
@@ -55,6 +57,7 @@ class Plan:
         settings: the origin of the settings: "those of FILE", "the champion's" or "the defaults".
         held: (m,) rising, which rows neither the champion nor the challenger is trained on. Rows outside the range that
             the champion knows are not among them: they are used neither to train nor to compare.
+        gained: the number of rows that the champion's data has gained since its build.
     """
 
     champion: Version
@@ -62,6 +65,7 @@ class Plan:
     settings: str
     collection: TrainingSnapshot
     held: Integers
+    gained: int = 0
 
     @property
     def summary(self) -> RetrainedRows:
@@ -95,6 +99,7 @@ class Plan:
             f"{rows.replaced:,} replaced, {rows.deleted:,} deleted{unreadable}",
             f"held out of both trainings: {rows.held:,}{few}",
             *([outside] if rows.outside else []),
+            *([_gained_line(self.gained, rows.name)] if self.gained else []),
             *(["columns: the champion's, by name"] if self.champion.encoder.columns else []),
             f"settings: {rows.settings}",
         ]
@@ -111,15 +116,34 @@ def make_plan(options: RetrainOptions, champion: Version, upto: int) -> Plan:
     config, settings = config_of(options.config, champion)
     if not options.data:
         check_reopens(manifest.data.name, "Name a file with the same rows and ids with --data.")
-    rows = suited(open_data(options.data or manifest.data.name, spec=encoder.inputs), encoder)
-    source = ChampionRows(rows, manifest.data.name, manifest.data.rows, manifest.data.sha256)
+    rows = suited(open_inputs(options.data or manifest.data.name, encoder.inputs), encoder)
+    source = _source(rows, options.store, manifest.data)
     collection = take_snapshot(
         source, folder, upto, lambda puts: comparable(embedded(champion, puts)), encoder.preprocess
     )
     held = choose_holdout(
         collection, encoder, folder, trained_to=manifest.trained_to, share=config.data.validation, seed=config.fit.seed
     )
-    return Plan(champion, config, settings, collection, np.setdiff1d(held, collection.outside))
+    return Plan(champion, config, settings, collection, np.setdiff1d(held, collection.outside), source.new)
+
+
+def _source(rows: Rows, store: Store, data: DataSource) -> ChampionRows:
+    """Return the rows of a champion in a source that may have grown.
+
+    Their ids are the items of a version that was built from them and has no change. Without such a version, new rows
+    can only come after them.
+    """
+    source = ChampionRows(rows, data.name, data.rows, data.sha256)
+    for number in store.numbers() if source.new > 0 else ():
+        manifest = store.readable_manifest(number)
+        if manifest and manifest.data.sha256 == data.sha256 and not manifest.sequence:
+            items = read_items(store.path(number))
+            return replace(source, ids=frozenset(items.ids_at(range(len(items)))))
+    return source
+
+
+def _gained_line(count: int, name: str) -> str:
+    return f"{name} has {count:,} new rows since the build: only those that `lookalike import` has made items are used"
 
 
 def config_of(file: Path | None, champion: Version) -> tuple[TrainConfig, str]:

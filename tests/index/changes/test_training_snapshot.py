@@ -111,7 +111,8 @@ def test_the_rows_keep_the_transform_and_the_recordings_of_the_source(tmp_path: 
 @pytest.mark.parametrize(
     ("rows", "about"),
     [
-        (np.concatenate([BASE, BASE]), "found 20 rows instead of 10"),
+        (BASE[:9], "found 9 rows instead of 10"),
+        (np.concatenate([BASE[1:], BASE]), "found other rows, and 9 more"),
         (np.where(np.arange(10)[:, None] == 9, BASE * 2, BASE), "found other rows of the same number"),
         (BASE[::-1].copy(), "found other rows of the same number"),
     ],
@@ -119,6 +120,24 @@ def test_the_rows_keep_the_transform_and_the_recordings_of_the_source(tmp_path: 
 def test_a_source_that_changed_is_refused(tmp_path: Path, rows: NDArray[np.float32], about: str) -> None:
     with pytest.raises(DataError, match=rf"made: expected the rows that .* as the rows, {about}\. .*--data"):
         take_snapshot(source(made_rows(rows)), tmp_path, 0, every, KNOWN)
+
+
+@pytest.mark.parametrize("size", [1, 4, 100])
+def test_rows_that_a_source_gained_are_left_out(store: Path, size: int) -> None:
+    grown = source(made_rows(np.concatenate([BASE, NEW]), batch=4))
+    assert grown.new == 6
+    found = take_snapshot(grown, store, 7, every, KNOWN)
+    assert read(found, size).ids == read(take_snapshot(source(), store, 7, every, KNOWN)).ids
+    np.testing.assert_array_equal(found.before, sketches(BASE))
+
+
+def test_rows_gained_between_the_rows_of_a_version_are_left_out_by_their_ids(tmp_path: Path) -> None:
+    ids = [f"row-{i}" for i in range(10)]
+    rows = made_rows(np.concatenate([NEW[:1], BASE[:5], NEW[1:], BASE[5:]]), ["a", *ids[:5], *"bcdef", *ids[5:]])
+    found = take_snapshot(replace(source(rows), ids=frozenset(ids)), tmp_path, 0, every, KNOWN)
+    told = read(found)
+    assert told.ids == ids
+    np.testing.assert_array_equal(told.inputs, BASE)
 
 
 def test_refuses_a_source_that_changes_between_two_reads(store: Path) -> None:

@@ -12,10 +12,12 @@ def test_the_options_of_recordings_are_settings() -> None:
         rate="50",
         normalize="standard",
         max_gap="500ms",
+        max_unreadable="0.5",
     )
     data = load_config(None, options.overrides()).data
     assert (data.window, data.hop, data.channels, data.time) == ("2s", 64, ("a", "b"), "t")
     assert (data.recording, data.rate, data.normalize, data.max_gap) == ("who", 50.0, "standard", "500ms")
+    assert data.max_unreadable == 0.5
 
 
 def test_no_options_are_the_defaults() -> None:

@@ -28,14 +28,15 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_folder_with_unreadable_photos_names_them(photos: Path, tmp_path: Path) -> None:
-    refused(run("train", photos, "--run", tmp_path / "run", *QUICK), "1 of 41 unreadable: empty.jpg (")
+    reading = ("--max-unreadable", "0")
+    refused(run("train", photos, "--run", tmp_path / "run", *reading, *QUICK), "1 of 41 unreadable: empty.jpg (")
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.slow
 def test_from_photos_to_a_search_with_copies_of_a_photo(photos: Path, tmp_path: Path) -> None:
     runs, store = tmp_path / "run", tmp_path / "store"
-    reading = ("--set", "data.max_unreadable=0.1", "--set", "data.image_size=12")
+    reading = ("--set", "data.image_size=12")
     trained = run("train", photos, "--run", runs, *reading, *QUICK)
     assert trained.code == 0, trained.err
     assert "input: photos as 12 x 12 pixels, rgb (crop)\n" in trained.out
@@ -44,7 +45,10 @@ def test_from_photos_to_a_search_with_copies_of_a_photo(photos: Path, tmp_path: 
     listed = (runs / "skipped.csv").read_text(encoding="utf-8").splitlines()
     assert listed == ["file,reason", 'empty.jpg,"expected a photo, found an empty file"']
     assert load_encoder(runs / "encoder").transform == ImageTransform(height=12, width=12, mode="rgb")
-    assert run("build", photos, "--encoder", runs, "--store", store).code == 0
+    built = ("build", photos, "--encoder", runs, "--store", store)
+    refused(run(*built, "--max-unreadable", "0.02"), "1 of 41 unreadable: empty.jpg (")
+    assert run(*built).code == 0
+    assert (store / "skipped.csv").read_text(encoding="utf-8").splitlines() == listed
     assert run("promote", 1, "--store", store).code == 0
 
     original = Image.open(photos / "dark" / "00.png")

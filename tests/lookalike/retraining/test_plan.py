@@ -1,13 +1,19 @@
 """Plans of retrainings of a tiny store of digits."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import pytest
 
+from lookalike.data import open_inputs
+from lookalike.index.changes.importing import import_rows
 from lookalike.index.versions.store import Store
 from lookalike.retraining.plan import RetrainOptions, make_plan
+from lookalike.training.errors import DataError
 from lookalike.training.rows import open_rows, read_sample
 from tests.factories import log_changes, put
+from tests.photos import COLORS, photo, photo_store
 
 TEST = read_sample(open_rows("digits:test"), 360, seed=0)[0]
 
@@ -35,3 +41,23 @@ def test_a_plan_without_outside_rows_does_not_mention_them(store_copy: Store) ->
     assert "held out of both trainings: 144" in plan.lines()
     few = replace(plan, held=plan.held[:99])
     assert "held out of both trainings: 99, too few to judge: 100 are needed" in few.lines()
+
+
+def test_new_photos_in_the_champions_folder_are_used_once_they_are_imported(tmp_path: Path) -> None:
+    store = photo_store(tmp_path)
+    photos = tmp_path / "photos"
+    for name in ("0-new.png", "zz-new.png"):
+        (photos / name).write_bytes(photo((9, 99, 199)))
+    (photos / "empty.png").touch()
+    options = RetrainOptions(store, device="cpu")
+    plan = make_plan(options, store.open_champion(), 0)
+    assert (plan.gained, plan.summary.rows) == (2, len(COLORS))
+    assert f"{photos} has 2 new rows since the build: only those that `lookalike import`" in "\n".join(plan.lines())
+
+    done = import_rows(open_inputs(str(photos), store.open_champion().encoder.inputs), store)
+    plan = make_plan(options, store.open_champion(), done.sequence)
+    ids = [name for chunk in plan.collection.rows.chunks() for name in chunk.ids]
+    assert sorted(ids) == sorted([*COLORS, "0-new.png", "zz-new.png"])
+    (photos / next(iter(COLORS))).unlink()
+    with pytest.raises(DataError, match="found other rows, and 1 more"):
+        make_plan(options, store.open_champion(), done.sequence)

@@ -1,3 +1,5 @@
+import gzip
+import json
 from pathlib import Path
 from typing import Any
 
@@ -129,9 +131,13 @@ def test_names_what_is_no_file_of_vectors(tmp_path: Path) -> None:
         opened(path, columns=("words",))
     with pytest.raises(DataError, match="found no file at that path"):
         opened(tmp_path / "missing.npy")
-    for name in ("v.csv", "digits"):
-        with pytest.raises(DataError, match=r"expected embeddings as a \*\.npy, \*\.npz or \*\.parquet file"):
-            opened(tmp_path / name)
+    (tmp_path / "v.csv").write_text("x,y\n1,2\n")
+    with pytest.raises(
+        DataError, match=r"expected embeddings as \.npy, \.npz, \.parquet, \.arrow or \.jsonl, found a text"
+    ):
+        opened(tmp_path / "v.csv")
+    with pytest.raises(DataError, match="found an unknown name"):
+        opened(tmp_path / "digits")
     (tmp_path / "damaged.parquet").write_bytes(path.read_bytes()[:-9])
     with pytest.raises(DataError, match="expected a readable parquet file"):
         opened(tmp_path / "damaged.parquet")
@@ -161,3 +167,28 @@ def test_a_table_that_is_opened_again_for_vectors_is_read_as_vectors(tmp_path: P
     path = parquet(tmp_path / "v.parquet", embedding=LISTS["lists"], price=[1.0, 2.0, 3.0, 4.0, 5.0])
     rows = open_rows(str(path)).suited(InputSpec(vectors=True))
     assert np.array_equal(all_of(rows).inputs, VECTORS)
+
+
+def test_reads_every_table_with_types(tmp_path: Path) -> None:
+    table = pa.table({"id": list("abcde"), "embedding": LISTS["lists"], "price": [1, 2, 3, 4, 5]})
+    with pa.ipc.new_file(str(tmp_path / "v.arrow"), table.schema) as arrow:
+        arrow.write_table(table)
+    lines = "".join(f"{json.dumps(row)}\n" for row in table.to_pylist())
+    (tmp_path / "v.jsonl").write_text(lines)
+    (tmp_path / "v.ndjson.gz").write_bytes(gzip.compress(lines.encode()))
+    (tmp_path / "parts").mkdir()
+    pq.write_table(table[:2], tmp_path / "parts" / "1.parquet")
+    pq.write_table(table[2:], tmp_path / "parts" / "2.parquet")
+    for name in ("v.arrow", "v.jsonl", "v.ndjson.gz", "parts"):
+        chunk = all_of(opened(tmp_path / name))
+        np.testing.assert_allclose(chunk.inputs, VECTORS)
+        assert chunk.ids == list("abcde")
+        assert chunk.payloads[4] == {"price": 5}
+    (tmp_path / "w.jsonl").write_text('{"v": [1, 2]}\n{"v": [3]}\n')
+    with pytest.raises(
+        DataError, match="row 1, column v: expected a list of 2 numbers, as in row 0, found a list of 1"
+    ):
+        all_of(opened(tmp_path / "w.jsonl"))
+    np.save(tmp_path / "v.npy", VECTORS)
+    (tmp_path / "v.npy.gz").write_bytes(gzip.compress((tmp_path / "v.npy").read_bytes()))
+    assert np.array_equal(all_of(opened(tmp_path / "v.npy.gz")).inputs, VECTORS)
