@@ -1,8 +1,11 @@
 """Does memory grow with the rows? 4 GB of float32 rows are embedded and built in separate processes.
 
+Recordings in one Parquet file, of 8 million samples and of 0.5 million, are opened and cut into windows, twice, as by
+the first two epochs of a training. For photos, `benchmarks.images` has the figure.
+
 ours    the highest resident memory of a child process: VmHWM, which unlike `ru_maxrss` does not include the memory
         of the process that started it
-floor   the same command on 40 MB of rows: the libraries, the encoder and one chunk
+floor   the same command on 40 MB of rows, or 0.5 million samples: the libraries, the encoder and one chunk
 
 The rows are drawn from a 16-dimensional plane in 784 dimensions, and all differ, because equal rows are a pathological
 case for any index. The encoder has its initial weights, since no figure here depends on them. `--gigabytes`
@@ -16,6 +19,8 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from numpy.lib import format as npy
 
@@ -26,7 +31,7 @@ from lookalike.index.versions.store import Store
 from lookalike.training.artifact.encoder import load_encoder
 from lookalike.training.artifact.export import export
 from lookalike.training.artifact.preprocess import fit_preprocessor
-from lookalike.training.config import ModelConfig
+from lookalike.training.config import DataConfig, ModelConfig
 from lookalike.training.models.autoencoder import Autoencoder
 from lookalike.training.rows import open_rows
 
@@ -38,6 +43,9 @@ PLANE = 16
 ROW_BYTES = WIDTH * 4
 BLOCK = 65_536
 SMALL_GB = 0.04
+FEW_SAMPLES, MANY_SAMPLES = 500_000, 8_000_000
+HERTZ, RECORDING, GROUP = 50, 20_000, 100_000
+"""Samples per second, in a recording, and in a row group of the file."""
 
 
 def write_rows(path: Path, gigabytes: float) -> int:
@@ -51,6 +59,19 @@ def write_rows(path: Path, gigabytes: float) -> int:
             points = random.standard_normal((min(BLOCK, count - first), PLANE), np.float32)
             file.write((points @ plane).tobytes())  # (block, WIDTH)
     return count
+
+
+def write_recordings(path: Path, count: int) -> Path:
+    """Write recordings of three channels, with the time of each sample, row group by row group."""
+    random, channels = np.random.default_rng(0), ("x", "y", "z")
+    types = {"recording": pa.int64(), "time": pa.float64(), **dict.fromkeys(channels, pa.float32())}
+    with pq.ParquetWriter(path, pa.schema(types)) as file:
+        for first in range(0, count, GROUP):
+            number = np.arange(first, min(first + GROUP, count))
+            columns = {name: random.standard_normal(len(number), np.float32) for name in channels}
+            times = {"recording": number // RECORDING, "time": number % RECORDING / HERTZ}
+            file.write_table(pa.table({**times, **columns}, pa.schema(types)))
+    return path
 
 
 def write_encoder(folder: Path) -> None:
@@ -74,8 +95,13 @@ def run_job(job: str, rows: Path, encoder: Path, out: Path) -> None:
     """The job of the child process; it prints its peak."""
     if job == "embed":
         embed_to_npy(open_rows(str(rows)), load_encoder(encoder), "cosine", out / "embeddings.npy")
-    else:
+    elif job == "build":
         build(open_rows(str(rows)), encoder, Store(out / "store"), device="cpu")
+    else:
+        recordings = open_rows(str(rows), DataConfig(window="2s", time="time", recording="recording"))
+        for _ in range(2):
+            for _chunk in recordings.chunks():
+                pass
     print(own_bytes("VmHWM") / 1e9)
 
 
@@ -94,13 +120,18 @@ def compare(gigabytes: float) -> list[Row]:
         write_rows(small, SMALL_GB)
         count = write_rows(large, gigabytes)
         peaks = {job: (peak_gb(job, large, encoder), peak_gb(job, small, encoder)) for job in ("embed", "build")}
+        few, many = (
+            peak_gb("recordings", write_recordings(folder / f"{samples}.parquet", samples), encoder)
+            for samples in (FEW_SAMPLES, MANY_SAMPLES)
+        )
     (embed_large, embed_small), (build_large, build_small) = peaks["embed"], peaks["build"]
     size = f"{gigabytes:g} GB, {count:,} rows"
-    growth = Bar("ours", "<=", 0.25)
+    growth, samples = Bar("ours", "<=", 0.25), f"{MANY_SAMPLES:,} samples of recordings, beside {FEW_SAMPLES:,}"
     return [
         row(f"embedding {size}: peak", "GB", ours=embed_large, floor=embed_small),
         row(f"embedding {size}: peak above that for 40 MB", "GB", ours=embed_large - embed_small, bar=growth),
         row(f"building {size}: peak", "GB", ours=build_large, floor=build_small, bar=Bar("ours", "<=", 2)),
+        row(f"reading {samples}: peak", "GB", ours=many, floor=few, bar=Bar("ours / floor", "<=", 1.1)),
     ]
 
 

@@ -9,7 +9,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-__all__ = ["graph", "linear", "save_graph"]
+__all__ = ["graph", "linear", "looping", "save_graph"]
 
 Dim = int | str | None
 
@@ -41,6 +41,27 @@ def linear(matrix: NDArray[np.float32], batch: Dim = "batch") -> Any:
     width, dim = matrix.shape
     node = helper.make_node("MatMul", ["x", "w"], ["y"])
     return graph([node], rows=(batch, width), out=(batch, dim), weights={"w": matrix})
+
+
+def looping(most: float) -> Any:
+    """The model x @ the identity of 3, which for rows with a value above `most` is in a loop that never ends."""
+    scalar = helper.make_tensor_value_info
+    step = helper.make_graph(
+        [helper.make_node("Identity", [name], [f"{name} next"]) for name in ("goes on", "rows")],
+        "step",
+        [
+            scalar("count", TensorProto.INT64, []),
+            scalar("goes on", TensorProto.BOOL, []),
+            scalar("rows", TensorProto.FLOAT, None),
+        ],
+        [scalar("goes on next", TensorProto.BOOL, []), scalar("rows next", TensorProto.FLOAT, None)],
+    )
+    nodes = [
+        helper.make_node("ReduceMax", ["x"], ["largest"], keepdims=0),
+        helper.make_node("Greater", ["largest", "most"], ["is large"]),
+        helper.make_node("Loop", ["", "is large", "x"], ["y"], body=step),
+    ]
+    return graph(nodes, out=("batch", 3), weights={"most": np.array(most, np.float32)})
 
 
 def save_graph(path: Path, model: Any) -> Path:

@@ -8,7 +8,8 @@ import dataclasses
 import json
 import math
 import shutil
-import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -22,6 +23,7 @@ from lookalike.training.artifact.encoder import FORMAT
 from lookalike.training.artifact.export import check_same
 from lookalike.training.artifact.manifest import Fields, check_fields
 from lookalike.training.artifact.onnx_file import OnnxModel, library, read_model
+from lookalike.training.artifact.onnx_session import OnnxSession
 from lookalike.training.artifact.preprocess import Preprocessor, build_preprocessor
 from lookalike.training.artifact.row_encoder import MAX_DIM, Refusal, RowEncoder, unscaled
 from lookalike.training.choices import DeviceName
@@ -68,7 +70,6 @@ class OnnxEncoder(RowEncoder):
 
     def encode(self, rows: Floats) -> Floats:
         """(n, width) raw float32 -> (n, latent_dim) float32. Raises ArtifactError if the model fails."""
-        session = self._sessions.get()
         count = self.model.batch or max(1, min(_BLOCK_ROWS, _BLOCK_VALUES // self.width))
         output = np.empty((len(rows), self.latent_dim), np.float32)
         for start in range(0, len(rows), count):
@@ -76,7 +77,7 @@ class OnnxEncoder(RowEncoder):
             size = len(block)
             if self.model.batch and size < count:  # the model reads batches of one size only
                 block = np.concatenate([block, np.repeat(block[-1:], count - size, axis=0)])
-            output[start : start + size] = self._run(session, self._shaped(block))[:size]
+            output[start : start + size] = self._run(self._shaped(block))[:size]
         return output
 
     def first_refused(self, rows: Floats) -> Refusal | None:
@@ -92,12 +93,9 @@ class OnnxEncoder(RowEncoder):
             pictures = np.moveaxis(pictures, -1, 1)  # (n, channels, ...)
         return np.ascontiguousarray(pictures.reshape(len(block), *self.header["model_shape"]), np.float32)
 
-    def _run(self, session: Any, block: Floats) -> Floats:
+    def _run(self, block: Floats) -> Floats:
         """(n, *model_shape) -> (n, latent_dim)"""
-        try:
-            (output,) = session.run([self.model.output], {self.model.input: block})
-        except Exception as error:  # onnxruntime's errors have no common base
-            raise _failed(self.path, error) from error
+        output = self._session.run(block)
         if output.shape != (len(block), self.latent_dim) or output.dtype != np.float32:
             expected, found = f"float32 ({len(block)}, {self.latent_dim})", f"{output.dtype} {output.shape}"
             raise ArtifactError(f"{self.path}, output", expected=expected, found=found)
@@ -105,41 +103,8 @@ class OnnxEncoder(RowEncoder):
         return embeddings
 
     @cached_property
-    def _sessions(self) -> "_Sessions":
-        return _Sessions(self.path, self.device)
-
-
-class _Sessions:
-    """The session of onnxruntime with as many threads as torch may use now; waiting threads do not spin."""
-
-    def __init__(self, path: Path, device: torch.device) -> None:
-        self._path, self._device = path, device
-        self._lock = threading.Lock()
-        self._latest: tuple[int, Any] | None = None
-
-    def get(self) -> Any:
-        threads = torch.get_num_threads()
-        with self._lock:
-            if self._latest is None or self._latest[0] != threads:
-                self._latest = threads, self._open(threads)
-            return self._latest[1]
-
-    def _open(self, threads: int) -> Any:
-        runtime = library("onnxruntime")
-        options = runtime.SessionOptions()
-        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.log_severity_level = 4  # errors are raised
-        provider = "CUDAExecutionProvider" if self._device.type == "cuda" else "CPUExecutionProvider"
-        try:
-            return runtime.InferenceSession(str(self._path), options, providers=[provider])
-        except Exception as error:  # onnxruntime's errors have no common base
-            raise _failed(self._path, error) from error
-
-
-def _failed(path: Path, error: Exception) -> ArtifactError:
-    found = " ".join(str(error).split())[:300]
-    return ArtifactError(str(path), expected="a model that onnxruntime can run", found=found)
+    def _session(self) -> OnnxSession:
+        return OnnxSession(self.path, self.model, self.device)
 
 
 def reading_settings(path: Path, settings: DataConfig) -> DataConfig:
@@ -159,14 +124,7 @@ def reading_settings(path: Path, settings: DataConfig) -> DataConfig:
 
 def run_model(path: Path, inputs: Floats) -> Floats:
     """(n, ...) -> (n, dimension): the output of a checked model. Raises ArtifactError if it cannot be used or fails."""
-    model = read_model(path)
-    try:
-        (output,) = _Sessions(path, torch.device("cpu")).get().run([model.output], {model.input: inputs})
-    except ArtifactError:
-        raise
-    except Exception as error:  # onnxruntime's errors have no common base
-        raise _failed(path, error) from error
-    embeddings: Floats = output
+    embeddings: Floats = OnnxSession(path, read_model(path), torch.device("cpu")).run(inputs)
     return embeddings
 
 
@@ -179,7 +137,8 @@ def write_onnx(folder: Path, model: Path, rows: Rows) -> None:
         ExportError: the embedding of a row depends on the other rows of its batch.
     """
     shutil.copyfile(model, folder / _MODEL)
-    checked = _named(model, folder / _MODEL)
+    with _named(model):
+        checked = read_model(folder / _MODEL)
     fed, channels_first = _layout(checked, rows)
     probe = next(rows.chunks(_PROBED)).inputs
     columns = _numeric_columns(rows)
@@ -193,13 +152,14 @@ def write_onnx(folder: Path, model: Path, rows: Rows) -> None:
         **({"config": {"data": _plain(rows.settings)}} if rows.settings else {}),
     }
     encoder = _assembled(header, "", folder / _MODEL, checked, "cpu")
-    header["latent_dim"] = _dimension(encoder, probe[:1], model)
-    encoder = dataclasses.replace(encoder, header=header)
-    together = encoder.encode(probe)
+    with _named(model):
+        header["latent_dim"] = _dimension(encoder, probe[:1])
+        encoder = dataclasses.replace(encoder, header=header)
+        together = encoder.encode(probe)
+        alone = np.concatenate([encoder.encode(row[None]) for row in probe])
     if not np.isfinite(together).all():
         row = int(np.flatnonzero(~np.isfinite(together).all(axis=1))[0])
         raise DataError(f"{rows.name}, row {row}", "a row with a finite embedding", f"NaN or infinity from {model}")
-    alone = np.concatenate([encoder.encode(row[None]) for row in probe])
     remedy = "Export the model in eval mode: dropout and batch statistics make it depend on the batch."
     check_same(together, alone, names=("those of one batch", "single rows'"), remedy=remedy)
     seal(folder, FORMAT, {"kind": OnnxEncoder.kind, **header})
@@ -242,12 +202,14 @@ def _device(name: DeviceName) -> torch.device:
     return torch.device("cuda" if has_cuda and torch.cuda.is_available() else "cpu")
 
 
-def _named(model: Path, copy: Path) -> OnnxModel:
-    """Check the copy; an error names the user's file."""
+@contextmanager
+def _named(model: Path) -> Iterator[None]:
+    """Errors about the copy of a model, or its output, name the user's file."""
     try:
-        return read_model(copy)
+        yield
     except ArtifactError as error:
-        raise ArtifactError(str(model), error.expected, error.found, error.remedy) from error
+        field = str(model) + error.field.rpartition(_MODEL)[2]
+        raise ArtifactError(field, error.expected, error.found, error.remedy) from error
 
 
 def _layout(model: OnnxModel, rows: Rows) -> tuple[tuple[int, ...], bool]:
@@ -276,18 +238,13 @@ def _numeric_columns(rows: Rows) -> tuple[FittedColumn, ...]:
     return tuple(FittedColumn(column, 0, low=-_LARGEST, high=_LARGEST) for column in rows.columns)
 
 
-def _dimension(encoder: OnnxEncoder, row: Floats, model: Path) -> int:
+def _dimension(encoder: OnnxEncoder, row: Floats) -> int:
     """Return the number of values of an embedding."""
     block = encoder._shaped(np.repeat(row, encoder.model.batch or 1, axis=0))
-    try:
-        (output,) = encoder._sessions.get().run([encoder.model.output], {encoder.model.input: block})
-    except ArtifactError:
-        raise
-    except Exception as error:  # onnxruntime's errors have no common base
-        raise _failed(model, error) from error
+    output = encoder._session.run(block)
     if output.ndim != 2 or len(output) != len(block) or not 1 <= output.shape[1] <= MAX_DIM:
         expected = f"({len(block)}, at most {MAX_DIM:,})"
-        raise ArtifactError(f"{model}, output", expected=f"the shape {expected}", found=f"{output.shape}")
+        raise ArtifactError(f"{encoder.path}, output", expected=f"the shape {expected}", found=f"{output.shape}")
     return int(output.shape[1])
 
 

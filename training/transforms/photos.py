@@ -3,10 +3,11 @@
 A photo is upright (its EXIF orientation is applied), in sRGB, and has one of four modes: L, RGB, RGBA, or F for grey
 pixels of more than 8 bits. In all of them 0 is black and 255 is white:
 
-- 16 bits: 65,535 is white; each value is divided by 257, so that an 8-bit photo and its 16-bit copy have the same
-  pixels. Pillow reads only the upper 8 bits of each channel of a color photo with 16 bits. The
-  color profile of a grey photo with 16 bits has no effect.
+- 16 bits: 65,535 is white; each value is divided by 257. Pillow reads only the upper 8 bits of each channel of a color
+  photo with 16 bits. The color profile of a grey photo with 16 bits has no effect.
 - Floating point: 1 is white. A photo with a value outside 0 to 1 is refused, because its white is unknown.
+
+If all of these values are whole numbers, this is a copy of an 8-bit photo, and becomes the same photo of mode L.
 """
 
 import io
@@ -50,6 +51,8 @@ _FILTER = Image.Resampling.BILINEAR
 pixels."""
 _MOST_PROFILE = 4 << 20
 """A color profile of more bytes is ignored; common profiles have 500 bytes to 2 MB."""
+_WHOLE = 1e-4
+"""The rounding of float32 that a whole number from 0 to 255 may have; the next value of 16 bits is 1 / 257 away."""
 warnings.filterwarnings("ignore", module=r"PIL\.")  # Pillow warns of slight damage; a photo is read, or is an error
 
 
@@ -88,7 +91,7 @@ def to_pixels(photo: Image.Image, transform: ImageTransform) -> Floats:
     """Return the pixels of a photo, (height, width) or (height, width, 3), float32 from 0 to 255.
 
     Transparent pixels are put on the background before the photo is resized, so that their hidden colors do not
-    matter. Photos of every mode are resized as float32 and not rounded: the mode of a copy makes no difference.
+    matter. Photos of 8 bits are resized in 8 bits, as Pillow does; photos of mode F are not rounded.
 
     Args:
         photo: as `open_photo` returns it.
@@ -98,14 +101,17 @@ def to_pixels(photo: Image.Image, transform: ImageTransform) -> Floats:
         opaque = Image.new("RGB", photo.size, transform.background)
         opaque.paste(photo, mask=photo.getchannel("A"))
         photo = opaque
-    if photo.mode != "F" and photo.mode != mode:
-        photo = photo.convert(mode)
-    color = np.asarray(Image.new("RGB", (1, 1), transform.background).convert(mode)).ravel()  # (1 or 3,)
-    bands = []
-    for number, fill in enumerate(color):
-        layer = photo if photo.mode in {"L", "F"} else photo.getchannel(number)
-        bands.append(np.asarray(_fitted(layer.convert("F"), transform, float(fill))))
-    return bands[0] if mode == "L" else np.stack(bands, axis=2)  # (height, width[, 3])
+    if photo.mode == "RGB" and mode == "L":
+        photo = photo.convert("L")
+    inner: Floats = np.asarray(_fitted(photo, transform), np.float32)
+    if mode == "RGB":
+        inner = np.broadcast_to(inner.reshape(*inner.shape[:2], -1), (*inner.shape[:2], 3))
+    color = np.asarray(Image.new("RGB", (1, 1), transform.background).convert(mode))[0, 0]  # () or (3,)
+    pixels = np.empty(transform.shape, np.float32)
+    pixels[:] = color
+    top, left = (transform.height - inner.shape[0]) // 2, (transform.width - inner.shape[1]) // 2
+    pixels[top : top + inner.shape[0], left : left + inner.shape[1]] = inner
+    return pixels
 
 
 def preview(photo: Image.Image) -> bytes:
@@ -117,19 +123,17 @@ def preview(photo: Image.Image) -> bytes:
     return target.getvalue()
 
 
-def _fitted(band: Image.Image, transform: ImageTransform, fill: float) -> Image.Image:
+def _fitted(photo: Image.Image, transform: ImageTransform) -> Image.Image:
+    """Return a photo resized to the size of the transform, or with `pad` to fit into it."""
     size = (transform.width, transform.height)
-    if band.size == size:
-        return band
+    if photo.size == size:
+        return photo
     if transform.fit == "crop":
-        return ImageOps.fit(band, size, method=_FILTER)
-    if transform.fit == "stretch":
-        return band.resize(size, _FILTER)
-    scale = min(size[0] / band.width, size[1] / band.height)
-    inner = (max(1, round(band.width * scale)), max(1, round(band.height * scale)))
-    padded = Image.new("F", size, fill)
-    padded.paste(band.resize(inner, _FILTER), ((size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2))
-    return padded
+        return ImageOps.fit(photo, size, method=_FILTER)
+    if transform.fit == "pad":
+        scale = min(size[0] / photo.width, size[1] / photo.height)
+        size = (max(1, round(photo.width * scale)), max(1, round(photo.height * scale)))
+    return photo.resize(size, _FILTER)
 
 
 def _decoded(
@@ -179,41 +183,44 @@ def _in_srgb(image: Image.Image, name: str) -> Image.Image:
     """Return a decoded image in mode L, RGB, RGBA or F."""
     if image.mode == "F" or image.mode.startswith("I"):
         return Image.fromarray(_wide(np.asarray(image), name))
-    profile = image.info.get("icc_profile")
+    profile, grey = image.info.get("icc_profile"), image.mode in {"1", "L", "LA"}
     if image.has_transparency_data:
-        layers = image.convert("RGBA")
-        colors = _converted(layers.convert("L" if image.mode in {"L", "LA"} else "RGB"), profile).convert("RGB")
+        layers, mode = image.convert("RGBA"), "L" if grey else "RGB"
+        if (to_srgb := _to_srgb(profile, mode)) is None:
+            return layers
+        colors = to_srgb.apply(layers.convert(mode))
         colors.putalpha(layers.getchannel("A"))
         return colors
-    plain = image.convert("L") if image.mode == "1" else image
-    return _converted(plain if plain.mode in {"L", "RGB", "CMYK"} else plain.convert("RGB"), profile)
+    mode = "L" if grey else "CMYK" if image.mode == "CMYK" else "RGB"
+    plain = image if image.mode == mode else image.convert(mode)
+    if (to_srgb := _to_srgb(profile, mode)) is not None:
+        plain = to_srgb.apply(plain)
+    target = "L" if grey else "RGB"
+    return plain if plain.mode == target else plain.convert(target)
 
 
-def _wide(values: NDArray[Any], name: str) -> Floats:
-    """Return values of 16 bits or of floating point as float32 from 0 to 255."""
+def _wide(values: NDArray[Any], name: str) -> NDArray[np.uint8] | Floats:
+    """Return values of 16 bits or of floating point from 0 to 255: uint8 if all are whole numbers, else float32."""
     most = 1 if values.dtype.kind == "f" else 65_535
     low, high = values.min(), values.max()
     if not (low >= 0 and high <= most):  # also refuses NaN
         found = f"values from {low} to {high}"
         raise DataError(name, f"values from 0 to {most:,}", found, remedy="Scale the photo to this range first.")
-    return values.astype(np.float32) * np.float32(255) if most == 1 else values.astype(np.float32) / np.float32(257)
-
-
-def _converted(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """Return an image of mode L, RGB or CMYK in sRGB; a damaged profile, or one of another mode, is ignored."""
-    target = "L" if image.mode == "L" else "RGB"
-    to_srgb = _to_srgb(profile, image.mode) if profile and len(profile) <= _MOST_PROFILE else None
-    if to_srgb is not None:
-        image = to_srgb.apply(image)
-    return image if image.mode == target else image.convert(target)
+    scaled = values.astype(np.float32)
+    scaled = scaled * np.float32(255) if most == 1 else scaled / np.float32(257)
+    whole = np.rint(scaled)
+    return whole.astype(np.uint8) if (np.abs(scaled - whole) < _WHOLE).all() else scaled
 
 
 @lru_cache(maxsize=16)
-def _to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
+def _to_srgb(profile: bytes | None, mode: str) -> ImageCms.ImageCmsTransform | None:
     """Return the conversion of an embedded profile to sRGB; None if there is nothing to convert.
 
-    Without the cache of one pixel, threads can share a conversion.
+    A damaged profile, a very large one, and one of another mode have no effect. Without the cache of one pixel, threads
+    can share a conversion.
     """
+    if not profile or len(profile) > _MOST_PROFILE:
+        return None
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         if "srgb" in (source.profile.profile_description or "").lower():

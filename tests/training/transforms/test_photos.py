@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, ImageOps
 
 from lookalike.training.errors import DataError
 from lookalike.training.transforms import ImageTransform
@@ -112,9 +112,9 @@ def test_copies_in_other_modes_give_the_same_row(transform: ImageTransform) -> N
     opaque = Image.fromarray(grey).convert("LA")
     copies = [encoded(wide), encoded(wide, "TIFF"), encoded(wide.astype(np.int32), "TIFF"), encoded(opaque)]
     copies += [encoded(np.stack([grey] * 3, axis=2)), encoded(Image.fromarray(grey).convert("P"))]
+    copies.append(encoded((grey / 255).astype(np.float32), "TIFF"))
     for copy in copies:
         np.testing.assert_array_equal(read(copy, transform), expected)
-    np.testing.assert_allclose(read(encoded((grey / 255).astype(np.float32), "TIFF"), transform), expected, atol=1e-4)
 
 
 def test_a_color_photo_of_16_bits_has_the_pixels_of_8_bits() -> None:
@@ -133,6 +133,21 @@ def test_a_color_photo_of_16_bits_has_the_pixels_of_8_bits() -> None:
 def test_16_bits_keep_what_8_bits_would_round() -> None:
     values = np.array([[0, 1, 257, 65_535]], np.uint16)
     np.testing.assert_allclose(read(encoded(values), same_size(values)), [[0, 1 / 257, 1, 255]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("mode", ["grey", "rgb"])
+def test_only_more_than_8_bits_are_resized_without_rounding(mode: Any) -> None:
+    """0 and 1 become one pixel, half of both: 128.5 / 257 = 0.5 from 16 bits, but a whole number from 8 bits."""
+    one_pixel = ImageTransform(height=1, width=1, mode=mode, fit="stretch")
+    deep = np.array([[0, 257], [1, 256]], np.uint16)  # 256 and 1 cannot be values of 8 bits
+    np.testing.assert_allclose(read(encoded(deep), one_pixel), 0.5, rtol=1e-6)
+    shallow = read(encoded(np.array([[0, 1], [0, 1]], np.uint8)), one_pixel)
+    assert (shallow == shallow.round()).all()
+
+
+def test_a_photo_has_the_pixels_of_pillow() -> None:
+    expected = ImageOps.fit(Image.fromarray(SMOOTH), (12, 8), Image.Resampling.BILINEAR)
+    np.testing.assert_array_equal(read(encoded(SMOOTH), ImageTransform(height=8, width=12, mode="rgb")), expected)
 
 
 def test_floating_point_is_white_at_one() -> None:
@@ -284,9 +299,10 @@ def test_crop_pad_and_stretch() -> None:
 @pytest.mark.parametrize("mode", ["L", "F"])
 def test_pads_a_gray_photo_with_a_colored_background(mode: str) -> None:
     pixels = np.full((1, 3), 255, np.uint8)
-    source = encoded(pixels) if mode == "L" else encoded(np.ones((1, 3), np.float32), "TIFF")
+    source = encoded(pixels) if mode == "L" else encoded(np.full((1, 3), 0.5, np.float32), "TIFF")
+    grey = 255 if mode == "L" else 127.5
     found = read(source, ImageTransform(height=3, width=3, mode="rgb", fit="pad", background="#010203"))
-    np.testing.assert_array_equal(found, [[[1, 2, 3]] * 3, [[255] * 3] * 3, [[1, 2, 3]] * 3])
+    np.testing.assert_array_equal(found, [[[1, 2, 3]] * 3, [[grey] * 3] * 3, [[1, 2, 3]] * 3])
 
 
 @given(
@@ -317,7 +333,7 @@ def test_a_large_jpeg_is_reduced_while_it_is_decoded() -> None:
     reduced, whole = open_photo(source, "photo", transform), open_photo(source, "photo")
     assert (reduced.size, whole.size) == ((400, 300), (1_600, 1_200))
     assert reduced.info["size"] == whole.info["size"] == (1_600, 1_200)
-    assert np.abs(to_pixels(reduced, transform) - to_pixels(whole, transform)).max() < 1
+    assert np.abs(to_pixels(reduced, transform) - to_pixels(whole, transform)).max() <= 1
 
 
 def test_threads_read_the_same_pixels() -> None:
