@@ -279,13 +279,16 @@ def seconds_after(times: NDArray[Any], origin: Any) -> Doubles:
 def clock_rate(times: NDArray[Any], source: Source, name: str) -> float:
     """Return the rate of a recording: 1 over the mean of its usual intervals, of half to twice their median.
 
-    Counts the first HEAD samples. Raises DataError if most samples have the same time as the sample before.
+    Counts the first HEAD samples. Raises DataError if most samples are not later than the sample before.
     """
     steps = np.diff(seconds_after(times[:HEAD], times[0]))
     rising = steps[steps > 0]
     if len(steps) > 1 and 2 * len(rising) < len(steps):
-        expected, found = "times that rise from sample to sample", f"the same time in most samples of {name!r}"
+        backwards = 2 * (steps < 0).sum() > len(steps)
+        expected = "times that rise from sample to sample"
+        found = f"{'times that go backwards' if backwards else 'the same time'} in most samples of {name!r}"
         remedy = "If the samples have one rate, leave the times out, and name the rate with --rate."
+        remedy = "Sort the samples by time." if backwards else remedy
         raise DataError(str(source.path), expected=expected, found=found, remedy=remedy)
     if not len(rising):
         return 0.0

@@ -131,6 +131,8 @@ def _transform(sources: list[Source], settings: DataConfig) -> WindowTransform:
         raise ConfigError("data.max_gap", expected="samples with times", found="no times", remedy=remedy)
     if settings.time and rate:
         max_gap = _GAP / rate if settings.max_gap == "auto" else _seconds(settings.max_gap)
+        if not max_gap:
+            raise ConfigError("data.max_gap", expected="a time longer than 0", found=settings.max_gap)
     return WindowTransform(
         window=window,
         hop=hop,
@@ -235,7 +237,8 @@ def _no_window(path: Path, transform: WindowTransform, tally: Tally) -> DataErro
         remedy = "Leave out the channel that is missing with --channels, or set data.max_missing."
         return DataError(str(path), expected=expected, found=f"{tally.skipped:,} with more", remedy=remedy)
     found = f"at most {tally.longest:,} without a gap" if tally.names else "no sample"
-    remedy = "Set a shorter --window, or a longer --max-gap." if tally.gaps else "Set a shorter --window."
+    shorter = "Set a shorter --window, or a longer --max-gap." if tally.gaps else "Set a shorter --window."
+    remedy = shorter if tally.names else ""
     return DataError(str(path), expected=f"a recording of at least {window}", found=found, remedy=remedy)
 
 

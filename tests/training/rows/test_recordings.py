@@ -55,6 +55,18 @@ def test_a_duration_needs_a_clock(tmp_path: Path) -> None:
     assert rows.shape == (10, 1)
 
 
+def test_times_and_settings_that_no_recording_can_have(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "a.csv", t=range(40, 0, -1), x=range(40))
+    with pytest.raises(DataError, match=r"times that go backwards in most samples of 'a\.csv'\. Sort the samples"):
+        open_rows(str(path), settings(time="t"))
+    path = write_csv(tmp_path / "b.csv", t=[5] * 40, x=range(40))
+    with pytest.raises(DataError, match=r"found the same time in most samples of 'b\.csv'\. If the samples have"):
+        open_rows(str(path), settings(time="t"))
+    path = write_csv(tmp_path / "c.csv", t=range(40), x=range(40))
+    with pytest.raises(ConfigError, match=r"data\.max_gap: expected a time longer than 0, found 0s"):
+        open_rows(str(path), settings(time="t", max_gap="0s"))
+
+
 def test_other_errors_of_a_path_and_of_settings(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="nothing at that path"):
         open_rows(str(tmp_path / "a.csv"), settings())
