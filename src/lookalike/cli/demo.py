@@ -6,7 +6,7 @@ from pathlib import Path
 from rich.console import Console
 
 from lookalike.cli.tables import columns_line, scores_table
-from lookalike.data import open_data
+from lookalike.data import note_skipped, open_data
 from lookalike.index.versions.build import build
 from lookalike.index.versions.store import Store
 from lookalike.training.artifact.encoder import Encoder
@@ -47,6 +47,7 @@ def run_demo(data: str, store_at: Path, overrides: list[str], out: Console) -> P
     out.print(scores_table(scores))
     store = Store(store_at)
     number = build(rows, run.folder, store)
+    note_skipped(rows, store_at)
     store.promote(number)
     out.print(f"version {number} of {rows.name} built, verified and promoted in {store_at}")
     query = absolute(noise_test.queries[:1], encoder.origin)
