@@ -126,7 +126,7 @@ def text(folder: Path) -> list[Row]:
         asked, labels = read_sample(rows := open_rows(str(queries)), rows.count, seed=0)
         ours = searched(version, version.embed(asked), labels, embedded=True)
     taken = Measured(ours, compressed.ours, compressed.raw, seconds, peak, compressed.items)
-    return [*lines("text, as it is", taken), *lines("text, 32 numbers of an autoencoder", compressed)]
+    return [*lines("text, its embeddings", taken), *lines("text, 32 numbers of an autoencoder", compressed)]
 
 
 def lines(name: str, found: Measured) -> list[Row]:

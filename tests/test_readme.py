@@ -85,3 +85,21 @@ def test_the_table_equals_the_benchmark_results() -> None:
         kinds = ("reconstruction error", "label precision@10, clean", "label precision@10, noisy")
         figures = " | ".join(f"{rows[f'{name}: {kind}']['ours']:.3f}" for kind in kinds)
         assert f"| {name} autoencoder | {figures} |" in README
+
+
+@pytest.mark.parametrize("name", ["emoji", "watch", "flights", "text"])
+def test_the_rows_of_real_data_equal_the_results(name: str) -> None:
+    path = ROOT / "benchmarks" / "results" / f"real_{name}.json"
+    rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
+    for quality, time, memory in zip(rows[::3], rows[1::3], rows[2::3], strict=True):
+        data, _, items = quality["claim"].rpartition(": label precision@5 of ")
+        pca = "" if data == "text, its embeddings" else f"{quality['peer']:.3f}"  # its peer in the report is no PCA
+        figures = [
+            f"{quality['ours']:.3f}",
+            pca,
+            f"{quality['floor']:.3f}",
+            f"{time['ours']:.0f}",
+            f"{memory['ours']:.1f}",
+        ]
+        line = " | ".join(["", data, items.removesuffix(" items"), *figures, ""]).strip()
+        assert re.sub(r"\|\s+\|", "| |", line) in README
