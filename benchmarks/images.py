@@ -28,12 +28,14 @@ from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.memory import own_bytes
 from benchmarks.report import Bar, Row, alternate, medians, report, row, seconds
+from lookalike.training.config import DataConfig
 from lookalike.training.rows import Rows, open_rows
 from lookalike.training.transforms.photos import PREVIEW
 
 __all__ = ["main"]
 
 SIDE = 64
+SETTINGS = DataConfig(image_size=SIDE)
 LARGE, SMALL = (4_000, 3_000), (500, 375)
 DISTINCT = 4
 ROUNDS = 3
@@ -90,7 +92,7 @@ def read_peer(folder: Path, *, draft: bool) -> NDArray[np.float32]:
 
 def speed(claim: str, folder: Path) -> list[Row]:
     """Compare files per second on one folder; the pixels must be the same."""
-    rows, count, bar = open_rows(str(folder)), len(list(folder.iterdir())), Bar("ours / peer", ">=", 1)
+    rows, count, bar = open_rows(str(folder), SETTINGS), len(list(folder.iterdir())), Bar("ours / peer", ">=", 1)
     pixels = read_ours(rows)
     apart = {draft: float(np.abs(pixels - read_peer(folder, draft=draft)).max()) for draft in (False, True)}
     if apart[True] or apart[False] >= 2:
@@ -100,7 +102,7 @@ def speed(claim: str, folder: Path) -> list[Row]:
         "ours": lambda: count / seconds(lambda: read_ours(rows)),
         "whole": lambda: count / seconds(lambda: read_peer(folder, draft=False)),
         "draft": lambda: count / seconds(lambda: read_peer(folder, draft=True)),
-        "open": lambda: count / seconds(lambda: open_rows(str(folder))),
+        "open": lambda: count / seconds(lambda: open_rows(str(folder), SETTINGS)),
     }
     found = medians(alternate(segments, ROUNDS))
     ours = found["ours"]
