@@ -119,7 +119,13 @@ class Base:
     def finder(self, filter_: Filter | None) -> Find:
         if filter_ is not None:
             return self._filtered(filter_)
-        return lambda queries, k: self.index.search(queries, k)[1]
+        compared = self.comparer(None)
+
+        def find(queries: Floats, k: int) -> Positions:
+            positions = self.index.search(queries, k)[1]
+            return _completed(positions, queries, k, compared)
+
+        return find
 
     def comparer(self, filter_: Filter | None) -> Find:
         places = None if filter_ is None else np.flatnonzero(self.items.allowed(filter_))
@@ -299,12 +305,23 @@ def among(index: VectorIndex, embeddings: Embeddings, allowed: Booleans) -> Find
         return lambda queries, k: embeddings.nearest(queries, k, places)[1]
     selection = index.select(allowed)
 
+    def compared(queries: Floats, k: int) -> Positions:
+        return embeddings.nearest(queries, k, np.flatnonzero(allowed))[1]
+
     def find(queries: Floats, k: int) -> Positions:
-        k = min(k, count)
-        positions, settled = index.search_among(queries, k, selection)
-        if not settled.all():
-            rest = ~settled
-            positions[rest] = embeddings.nearest(queries[rest], k, np.flatnonzero(allowed))[1]
-        return positions
+        positions, settled = index.search_among(queries, min(k, count), selection)
+        positions[~settled] = -1
+        return _completed(positions, queries, k, compared)
 
     return find
+
+
+def _completed(positions: Positions, queries: Floats, k: int, compared: Find) -> Positions:
+    """Return positions, (n, at most k), without -1: a query for which the index found too few is compared with items.
+
+    An index that visits few lists finds too few if they have fewer items than k, for example if many rows are equal.
+    """
+    short = (positions[:, -1:] < 0).any(axis=1)
+    if short.any():
+        positions[short] = compared(queries[short], k)
+    return positions

@@ -114,6 +114,20 @@ def test_more_copies_than_the_maximum_are_answered(tmp_path: Path) -> None:
     assert len(set(positions[0])) == 5
 
 
+@each_metric
+def test_an_index_that_visits_too_few_items_is_completed(tmp_path: Path, metric: Metric) -> None:
+    """Half of the rows are equal and share a list, so other lists have fewer items than the limit."""
+    vectors = normalize(np.concatenate([np.ones((200, 3)), cloud(200, 3)]).astype(np.float32))
+    names, everyone = names_for(400), np.arange(400)
+    made = base(tmp_path, vectors, metric, key="IVF40,Flat", search="nprobe=1")
+    visited = made.index.search(vectors[200:], 30)[1]
+    short = np.flatnonzero((visited < 0).any(axis=1))
+    assert len(short) > 100
+    _, positions = rank(made, vectors[200:][short], 29)
+    for query, places in zip(vectors[200:][short], positions, strict=True):
+        assert places.tolist() == brute_force(metric, query, vectors, names, 29, everyone)[1]
+
+
 @settings(max_examples=40)
 @given(
     st.lists(st.tuples(st.integers(-2, 2), st.integers(-2, 2)), min_size=1, max_size=30),
