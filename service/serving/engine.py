@@ -180,7 +180,7 @@ class Engine:
         if not batch:
             self._busy = False
             self._set_alarm(None)  # its timer would keep the version alive
-        elif self.version.encoder.kind != "onnx" and _is_small(batch) and not self._has_parts(batch):
+        elif self.version.encoder.is_fast and _is_small(batch) and not self._has_parts(batch):
             self._after(batch, answer_all(self.collection, batch))
         else:
             self._is_threaded = True

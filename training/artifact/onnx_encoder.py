@@ -64,6 +64,7 @@ class OnnxEncoder(RowEncoder):
     """Embeds rows with onnxruntime, which is loaded at the first row."""
 
     kind = "onnx"
+    is_fast = False
 
     path: Path
     model: OnnxModel

@@ -51,6 +51,8 @@ class RowEncoder(ABC):
     """
 
     kind: ClassVar[EncoderKind]
+    is_fast: ClassVar[bool] = True
+    """Whether a few rows take less than a millisecond, so that a service can encode them without a thread."""
 
     header: dict[str, Any]
     digest: str

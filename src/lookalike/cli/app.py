@@ -108,7 +108,7 @@ class BuildOptions:
         ),
     ] = None
     max_unreadable: Annotated[
-        float | None,
+        str | None,
         typer.Option(
             metavar="SHARE", help="The greatest share of photos that may be unreadable. [default: 1 %, or 5 photos]"
         ),
@@ -156,9 +156,8 @@ def build(
 
     memory = None if options.memory is None else read_bytes(options.memory)
     target = Target(options.recall, memory, options.latency_us, options.index)
-    columns = [f"data.columns={json.dumps(options.columns.split(','))}"] if options.columns else []
-    unreadable = [] if options.max_unreadable is None else [f"data.max_unreadable={options.max_unreadable}"]
-    settings = load_config(None, [*columns, *unreadable, *(options.set_ or [])]).data
+    reading = ReadingOptions(columns=options.columns, max_unreadable=options.max_unreadable)
+    settings = load_config(None, [*reading.overrides(), *(options.set_ or [])]).data
     with open_for_build(data, encoder, options.metric, settings) as (rows, folder):
         if not options.previews:
             rows = replace(rows, read_with_previews=None)
