@@ -6,6 +6,7 @@ inputs.npy   uint8 or float32 (n, width), in the order of the index: uint8 if ev
 A search does not read them. `lookalike build --no-inputs` leaves the file out.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from lookalike.index.arrays import load_array, map_array
+from lookalike.index.arrays import map_array
 from lookalike.training.array_types import Booleans, Floats, Positions
 from lookalike.training.errors import ArtifactError
 from lookalike.training.rows import Rows
@@ -44,11 +45,12 @@ class StoredInputs:
         rows: Floats = np.asarray(self.values[positions]).astype(np.float32)
         return rows
 
-    def check(self, path: Path, *, gaps: bool) -> None:
-        """Raise ArtifactError if a value is infinite, or NaN without `gaps`."""
+    def check(self, folder: Path, *, gaps: bool) -> None:
+        """Raise ArtifactError if a value in the folder's file is infinite, or NaN without `gaps`."""
         if self.values.dtype == np.uint8:
             return
-        for part in _parts(self.values):
+        path = folder / INPUTS
+        for part in _parts(path):
             if not (np.isfinite(part) | (np.isnan(part) & gaps)).all():
                 raise ArtifactError(str(path), expected="finite inputs", found="NaN or infinity")
 
@@ -79,10 +81,9 @@ class InputWriter:
         if last is None or not last.any():
             seen.replace(path)
             return
-        values: Stored = load_array(seen, mmap_mode="r")
         with _begin(path, self._shape, self._kind) as file:
             start, late = 0, list[Stored]()
-            for part in _parts(values):
+            for part in _parts(seen):
                 moved = last[start : start + len(part)]
                 file.write(np.ascontiguousarray(part[~moved]).data)
                 late.append(part[moved])
@@ -133,7 +134,9 @@ def _begin(path: Path, shape: tuple[int, int], kind: np.dtype[Any]) -> BinaryIO:
     return file
 
 
-def _parts(values: Stored) -> list[Stored]:
-    """Return views of consecutive inputs, each of about COPIED bytes."""
+def _parts(path: Path) -> Iterator[Stored]:
+    """Yield views of consecutive inputs, each of about COPIED bytes; each is mapped separately, to free its memory."""
+    values = map_array(path)
     step = max(1, COPIED // max(1, values.shape[1] * values.itemsize))
-    return [values[start : start + step] for start in range(0, len(values), step)]
+    for start in range(0, len(values), step):
+        yield map_array(path)[start : start + step]

@@ -241,7 +241,7 @@ def _check_content(version: Version) -> None:
     if version.previews:
         version.previews.check(folder)
     if version.inputs:
-        version.inputs.check(folder / INPUTS, gaps=bool(version.encoder.columns))
+        version.inputs.check(folder, gaps=bool(version.encoder.columns))
     canary = np.nan_to_num(version.canary) if version.encoder.columns else version.canary
     for name, array in {LOCAL_SCALE: local_scale, CANARY: canary}.items():
         if not np.isfinite(array).all():
