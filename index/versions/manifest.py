@@ -9,7 +9,7 @@ from lookalike.index.ann.spec import MAX_KEY, Metric
 from lookalike.index.ann.target import TuningTrial
 from lookalike.index.items.ids import MAX_ID
 from lookalike.index.versions.verdict import Verdict
-from lookalike.training.artifact.manifest import Count, Digest, Fields, NotNegative, Share, check_fields
+from lookalike.training.artifact.fields import Count, Digest, Fields, NotNegative, Share, check_fields
 from lookalike.training.sealed import read_manifest
 
 __all__ = [

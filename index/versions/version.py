@@ -41,7 +41,7 @@ from lookalike.index.versions.searching import Base, NoveltyOfParts, Searcher
 from lookalike.index.versions.stored_inputs import INPUTS, StoredInputs, read_inputs
 from lookalike.training.array_types import Floats, Integers
 from lookalike.training.artifact.encoder import Encoder
-from lookalike.training.artifact.manifest import check_fields
+from lookalike.training.artifact.fields import check_fields
 from lookalike.training.artifact.opening import open_encoder
 from lookalike.training.artifact.row_encoder import RowEncoder
 from lookalike.training.choices import DeviceName

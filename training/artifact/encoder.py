@@ -26,7 +26,8 @@ from torch import Tensor, nn
 from lookalike.training.array_types import Floats
 from lookalike.training.artifact.architecture import describe, rebuild
 from lookalike.training.artifact.cuda import CudaSteps
-from lookalike.training.artifact.manifest import EncoderManifest, check_fields
+from lookalike.training.artifact.fields import check_fields
+from lookalike.training.artifact.manifest import EncoderManifest
 from lookalike.training.artifact.normalizer import normalizer_of
 from lookalike.training.artifact.preprocess import Preprocessor, build_preprocessor
 from lookalike.training.artifact.row_encoder import RowEncoder

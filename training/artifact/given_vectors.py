@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from lookalike.training.array_types import Floats
 from lookalike.training.artifact.encoder import FORMAT, resolve_device
-from lookalike.training.artifact.manifest import Fields, check_fields
+from lookalike.training.artifact.fields import Fields, check_fields
 from lookalike.training.artifact.row_encoder import MAX_DIM, Refusal, RowEncoder, unscaled
 from lookalike.training.choices import DeviceName
 from lookalike.training.config import DataConfig

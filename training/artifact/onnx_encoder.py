@@ -21,7 +21,7 @@ from pydantic import Field
 from lookalike.training.array_types import Floats
 from lookalike.training.artifact.encoder import FORMAT
 from lookalike.training.artifact.export import check_same
-from lookalike.training.artifact.manifest import Fields, check_fields
+from lookalike.training.artifact.fields import Fields, check_fields
 from lookalike.training.artifact.onnx_file import OnnxModel, library, read_model
 from lookalike.training.artifact.onnx_session import OnnxSession
 from lookalike.training.artifact.preprocess import Preprocessor, build_preprocessor

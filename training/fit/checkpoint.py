@@ -17,7 +17,8 @@ import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor, nn, optim
 
-from lookalike.training.artifact.manifest import CheckpointManifest, check_fields
+from lookalike.training.artifact.fields import check_fields
+from lookalike.training.artifact.manifest import CheckpointManifest
 from lookalike.training.errors import ArtifactError, ResumeError
 from lookalike.training.history import State, WithinEpoch
 from lookalike.training.sealed import Sealed, open_sealed, replace_folder, seal, staging

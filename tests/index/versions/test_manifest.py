@@ -21,7 +21,7 @@ from lookalike.index.versions.build import build
 from lookalike.index.versions.manifest import FORMAT, VersionManifest, read_version
 from lookalike.index.versions.store import Store
 from lookalike.index.versions.version import CANARY, HELD, LOCAL_SCALE
-from lookalike.training.artifact.manifest import MAX_SAFE_INTEGER, check_fields
+from lookalike.training.artifact.fields import MAX_SAFE_INTEGER, check_fields
 from lookalike.training.errors import ArtifactError
 from lookalike.training.sealed import Sealed, read_manifest
 from tests.factories import ROOT, cloud, encoder_at, made_rows, reseal, retrained

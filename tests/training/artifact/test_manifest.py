@@ -11,7 +11,8 @@ import pytest
 from pydantic import Field
 
 from lookalike.training.artifact.encoder import load_encoder
-from lookalike.training.artifact.manifest import EncoderManifest, Fields, check_fields
+from lookalike.training.artifact.fields import Fields, check_fields
+from lookalike.training.artifact.manifest import EncoderManifest
 from lookalike.training.errors import ArtifactError
 from lookalike.training.sealed import Sealed
 from tests.training.helpers import changed_fields, error_of
