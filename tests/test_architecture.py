@@ -217,6 +217,12 @@ def test_the_service_starts_without_training_and_analysis_modules() -> None:
     assert not loaded & (FITTING | {"sklearn", "pandas", "scipy", "matplotlib", "cli", "typer"})
 
 
+def test_listing_versions_imports_no_numerical_library() -> None:
+    loaded = loaded_by("import lookalike.cli.tables")
+    assert "index.versions.manifest" in loaded
+    assert not loaded & {"numpy", "torch", "faiss", "training.config", "training.transforms"}
+
+
 @pytest.mark.parametrize("floor", FLOORS)
 def test_importing_a_floor_imports_no_other_module(floor: str) -> None:
     assert loaded_by(f"import lookalike.{floor}") & {*SOURCES, "torch", "numpy", "sklearn"} - {"__main__"} == {floor}

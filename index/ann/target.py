@@ -1,9 +1,8 @@
 """The target of an index, the results of tuning trials, and the choice among them."""
 
+import math
 import re
 from dataclasses import dataclass, replace
-
-import numpy as np
 
 from lookalike.index.errors import TargetError
 from lookalike.training.errors import ConfigError
@@ -146,9 +145,9 @@ def unreachable_target(trials: list[TuningTrial], target: Target) -> TargetError
         if eligible:
             nearest = min(eligible, key=lambda trial: _missed(trial, target)[name])
             options = {
-                "recall": f"--recall {np.floor(nearest.low * 1e3) / 1e3:.3f}",
+                "recall": f"--recall {math.floor(nearest.low * 1e3) / 1e3:.3f}",
                 "memory": f"--memory {nearest.bytes}",
-                "latency": f"--latency-us {np.ceil(nearest.latency_us):.0f}",
+                "latency": f"--latency-us {math.ceil(nearest.latency_us)}",
             }
             remedies.append(f"{options[name]} ({nearest.key} {nearest.search})".replace(" )", ")"))
     best = max(trials, key=lambda trial: trial.low)
