@@ -1,7 +1,7 @@
 """Which hits of a search in windows of recordings count once: a hit that overlaps a better hit is left out.
 
-The hits of a query are thinned in their order, best first. A hit stays if its stretch overlaps no hit that stays, and,
-if the query is an item, not the query's own stretch. An item without a stretch in its payload always stays.
+The hits of a query are thinned in their order, best first. A hit stays if its interval overlaps no hit that stays, and,
+if the query is an item, not the query's own interval. An item without an interval in its payload always stays.
 """
 
 import json
@@ -19,9 +19,9 @@ from lookalike.index.limits import MAX_FOUND
 from lookalike.index.shown import truncate_repr
 from lookalike.training.array_types import Floats, Integers, Positions
 from lookalike.training.artifact.row_encoder import RowEncoder
-from lookalike.training.transforms import Stretch, WindowTransform, stretch_of
+from lookalike.training.transforms import Interval, WindowTransform, interval_of
 
-__all__ = ["FIRST", "Candidates", "StretchAt", "Thinning", "payload_stretch", "thinned", "thinning_for"]
+__all__ = ["FIRST", "Candidates", "IntervalAt", "Thinning", "payload_interval", "thinned", "thinning_for"]
 
 FIRST = 4
 """Candidates for each hit at first; if too few of them stay, the search is repeated with FIRST times as many."""
@@ -33,8 +33,8 @@ _SECONDS = {"ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3_600.0}
 Candidates = Callable[[Integers, int, bool], tuple[Floats, Positions]]
 """The numbers of some queries, (m,), k, and whether to compare all items instead of searching the index -> scores and
 positions of their k nearest items, (m, at most k)."""
-StretchAt = Callable[[int], Stretch | None]
-"""The position of an item -> its stretch."""
+IntervalAt = Callable[[int], Interval | None]
+"""The position of an item -> its interval."""
 
 
 @dataclass(frozen=True)
@@ -97,15 +97,15 @@ def _distance(exclude: float | str, transform: WindowTransform) -> float:
     return float(distance)
 
 
-def payload_stretch(items: HasPayloads, position: int) -> Stretch | None:
-    """Return the stretch that an item's payload names."""
-    return stretch_of(json.loads(items.payload_json(position)))
+def payload_interval(items: HasPayloads, position: int) -> Interval | None:
+    """Return the interval that an item's payload names."""
+    return interval_of(json.loads(items.payload_json(position)))
 
 
 def thinned(
     first: tuple[Floats, Positions],
     find: Candidates,
-    stretch_at: StretchAt,
+    interval_at: IntervalAt,
     limit: int,
     thinning: Thinning,
     own: Positions | None,
@@ -122,9 +122,9 @@ def thinned(
     while len(waiting):
         short, dry = np.zeros(len(waiting), np.bool_), False
         for place, number in enumerate(waiting.tolist()):
-            query = None if own is None else stretch_at(int(own[number]))
+            query = None if own is None else interval_at(int(own[number]))
             row = candidates[1][place]
-            kept = _kept(row, stretch_at, limit, thinning, query)
+            kept = _kept(row, interval_at, limit, thinning, query)
             scores[number, : len(kept)], positions[number, : len(kept)] = candidates[0][place, kept], row[kept]
             ended = bool((row < 0).any())
             short[place] = len(kept) < limit and len(row) > 0 and not (ended and exact)
@@ -141,30 +141,30 @@ def thinned(
     return scores, positions
 
 
-def _kept(row: Positions, stretch_at: StretchAt, limit: int, thinning: Thinning, query: Stretch | None) -> list[int]:
+def _kept(row: Positions, interval_at: IntervalAt, limit: int, thinning: Thinning, query: Interval | None) -> list[int]:
     """Return the places of the first `limit` candidates that stay."""
     kept: list[int] = []
-    taken: dict[str, tuple[list[float], list[float]]] = {}  # the starts and ends of stretches that stay, in order
+    taken: dict[str, tuple[list[float], list[float]]] = {}  # the starts and ends of intervals that stay, in order
     near = query.widened(thinning.exclude) if query and thinning.exclude is not None else None
     for place, position in enumerate(row.tolist()):
         if position < 0 or len(kept) == limit:
             break
-        stretch = stretch_at(position)
-        if stretch:
-            if near and stretch.overlaps(near):
+        interval = interval_at(position)
+        if interval:
+            if near and interval.overlaps(near):
                 continue
-            if thinning.distinct and not _takes(stretch, taken.setdefault(stretch.recording, ([], []))):
+            if thinning.distinct and not _takes(interval, taken.setdefault(interval.recording, ([], []))):
                 continue
         kept.append(place)
     return kept
 
 
-def _takes(stretch: Stretch, taken: tuple[list[float], list[float]]) -> bool:
-    """Add a stretch to the sorted starts and ends of stretches that do not overlap; False if it overlaps one."""
+def _takes(interval: Interval, taken: tuple[list[float], list[float]]) -> bool:
+    """Add an interval to the sorted starts and ends of intervals that do not overlap; False if it overlaps one."""
     starts, ends = taken
-    place = bisect_left(starts, stretch.end)  # the stretches before this place begin before the new one ends
-    if place and ends[place - 1] > stretch.start:
+    place = bisect_left(starts, interval.end)  # the intervals before this place begin before the new one ends
+    if place and ends[place - 1] > interval.start:
         return False
-    starts.insert(place, stretch.start)
-    ends.insert(place, stretch.end)
+    starts.insert(place, interval.start)
+    ends.insert(place, interval.end)
     return True

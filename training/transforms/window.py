@@ -1,4 +1,4 @@
-"""The transform of a stretch of a recording to a row of samples."""
+"""The transform of an interval of a recording to a row of samples."""
 
 from typing import Annotated, Literal
 
