@@ -2,7 +2,7 @@
 
 The windows of a longer segment start every `hop` samples of the encoder's transform. Samples are in the encoder's rate,
 and raw: normalizing windows is part of the encoder. A missing sample is null, or NaN in an .npy; it is filled as in a
-file (training.transforms.segments).
+file (training.transforms.cut_windows).
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from lookalike.service.errors import RequestError, TooLargeError, truncate_repr
 from lookalike.training.array_types import Doubles
 from lookalike.training.transforms import WindowTransform
-from lookalike.training.transforms.segments import cut, decimals, filled, shown, starts_of, usable
+from lookalike.training.transforms.cut_windows import cut, decimals, filled, shown, starts_of, usable
 
 __all__ = ["SegmentWindow", "Segments", "cut_segments", "filled_windows", "window_items"]
 

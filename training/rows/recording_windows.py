@@ -16,8 +16,8 @@ from lookalike.training.array_types import Doubles, Integers
 from lookalike.training.errors import DataError
 from lookalike.training.rows.recording_blocks import Block, Source
 from lookalike.training.transforms import WindowTransform
+from lookalike.training.transforms.cut_windows import cut, decimals, filled, usable
 from lookalike.training.transforms.resample import MAX_FACTOR, Resampler, factor_of
-from lookalike.training.transforms.segments import cut, decimals, filled, usable
 
 __all__ = ["HEAD", "Piece", "Tally", "clock_rate", "pieces_of", "windows_of"]
 
@@ -35,7 +35,7 @@ class Tally:
         repeated: samples with the time of the sample before, which are left out.
         longest: the samples of the longest segment.
         names: the recordings.
-        intervals: the least and the greatest seconds between two samples of a segment.
+        sampling: the least and the greatest seconds between two samples of a segment.
     """
 
     windows: int = 0
@@ -45,13 +45,13 @@ class Tally:
     repeated: int = 0
     longest: int = 0
     names: set[str] = field(default_factory=set)
-    intervals: tuple[float, float] = (math.inf, 0.0)
+    sampling: tuple[float, float] = (math.inf, 0.0)
 
-    def note_intervals(self, steps: Doubles) -> None:
+    def note_sampling(self, steps: Doubles) -> None:
         """Note the seconds between samples of one segment."""
         if len(steps):
-            least, most = self.intervals
-            self.intervals = min(least, float(steps.min())), max(most, float(steps.max()))
+            least, most = self.sampling
+            self.sampling = min(least, float(steps.min())), max(most, float(steps.max()))
 
 
 @dataclass(frozen=True)
@@ -187,7 +187,7 @@ class _Recording:
         self._last = float(times[-1])
         times, values, codes, steps = times[kept], block.values[kept], block.codes[kept], steps[kept]
         is_gap = np.isfinite(steps) & (steps > (self._transform.max_gap or math.inf))
-        self._tally.note_intervals(steps[np.isfinite(steps) & ~is_gap])
+        self._tally.note_sampling(steps[np.isfinite(steps) & ~is_gap])
         edges = [*np.unique([0, *np.flatnonzero(is_gap)]), len(times)]
         for first, last in pairwise(edges if len(times) else []):
             if is_gap[first]:

@@ -22,7 +22,7 @@ from lookalike.training.rows.file_kinds import TABLES, ending
 from lookalike.training.rows.recording_blocks import Source, block_samples
 from lookalike.training.rows.recording_windows import HEAD, Piece, Tally, clock_rate, pieces_of, windows_of
 from lookalike.training.transforms import InputSpec, WindowTransform
-from lookalike.training.transforms.segments import shown
+from lookalike.training.transforms.cut_windows import shown
 
 __all__ = ["SUFFIXES", "open_recordings"]
 
@@ -267,8 +267,8 @@ def _resampled(sources: list[Source], transform: WindowTransform, tally: Tally) 
     if (rate := transform.rate) is None:
         return
     rates = [source.rate for source in sources if source.rate]
-    if tally.intervals[1]:
-        rates = [1 / step for step in tally.intervals]
+    if tally.sampling[1]:
+        rates = [1 / step for step in tally.sampling]
     if rates and max(abs(each / rate - 1) for each in rates) > 0.01:
         least, most = min(rates), max(rates)
         rates_text = f"{least:.6g}" if f"{least:.6g}" == f"{most:.6g}" else f"between {least:.6g} and {most:.6g}"

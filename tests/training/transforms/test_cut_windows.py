@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lookalike.training.transforms import WindowTransform
-from lookalike.training.transforms.segments import cut, filled, shown, starts_of, usable
+from lookalike.training.transforms.cut_windows import cut, filled, shown, starts_of, usable
 
 NAN = np.nan
 
