@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from lookalike.index.ann.spec import Metric
 from lookalike.index.ann.vectors import comparable
 from lookalike.index.errors import QueryError
-from lookalike.index.evaluation.parts import Part, parts_of
+from lookalike.index.evaluation.input_parts import InputPart, parts_of
 from lookalike.index.versions.stored_inputs import StoredInputs
 from lookalike.training.array_types import Doubles, Floats, Integers
 from lookalike.training.artifact.row_encoder import RowEncoder
@@ -55,7 +55,7 @@ class Weight:
             1 for different categories, or if one value is missing.
     """
 
-    part: Part
+    part: InputPart
     alike: float
     apart: float
     difference: float
@@ -87,7 +87,7 @@ class Occlusion:
     """
 
     pair: Floats
-    parts: list[Part]
+    parts: list[InputPart]
     sample: Floats
     count: int
 
@@ -124,7 +124,7 @@ class Occlusion:
         score = np.sqrt(distance) if metric == "l2" else float(pair[0] @ pair[1])
         return Explanation(float(score), distance, usual, weights)
 
-    def _replaced(self, part: Part) -> Floats:
+    def _replaced(self, part: InputPart) -> Floats:
         """(2 + 2r, width): for each item, its row with the other item's part, then with the parts of r other rows.
 
         The other rows are chosen for each part: they are evenly spaced in the order of its values, or of the main
@@ -143,7 +143,7 @@ class Occlusion:
         """Return (2r,) evenly spaced positions in the sample; rows of a small sample are used several times."""
         return (2 * np.arange(2 * self.count) + 1) * len(self.sample) // (4 * self.count)
 
-    def _difference(self, part: Part, deviations: Doubles) -> float:
+    def _difference(self, part: InputPart, deviations: Doubles) -> float:
         a, b = self.pair[:, part.at].astype(np.float64)
         missing = np.isnan(a) | np.isnan(b)
         unequal = (a != b) & ~(np.isnan(a) & np.isnan(b))
@@ -164,7 +164,7 @@ def compare(encoder: RowEncoder, inputs: StoredInputs, pair: Floats) -> Occlusio
     return Occlusion(pair, parts, sample, count)
 
 
-def value_of(part: Part, row: NDArray[np.floating]) -> Any:
+def value_of(part: InputPart, row: NDArray[np.floating]) -> Any:
     """Return the value of a part of a row, (width,), with the origin, as JSON: None for a missing value.
 
     A field of several columns has a dict; a tile, a segment or values have the mean.

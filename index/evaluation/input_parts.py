@@ -15,7 +15,7 @@ from lookalike.training.artifact.row_encoder import RowEncoder
 from lookalike.training.tables.columns import Column
 from lookalike.training.transforms import WindowTransform
 
-__all__ = ["Part", "parts_of"]
+__all__ = ["InputPart", "parts_of"]
 
 TILES = 7
 """A picture has at most this many tiles in each direction, of at least two pixels."""
@@ -28,7 +28,7 @@ VALUES = 64
 
 
 @dataclass(frozen=True)
-class Part:
+class InputPart:
     """A part of a row.
 
     Attributes:
@@ -46,7 +46,7 @@ class Part:
     bounds: dict[str, Any] = field(default_factory=dict)
 
 
-def parts_of(encoder: RowEncoder) -> list[Part]:
+def parts_of(encoder: RowEncoder) -> list[InputPart]:
     """Return the parts of the rows of an encoder, in the order of their values."""
     if encoder.columns:
         return _fields(encoder.columns)
@@ -58,27 +58,27 @@ def parts_of(encoder: RowEncoder) -> list[Part]:
     return list(_values(places.reshape(-1)))
 
 
-def _fields(columns: tuple[Column, ...]) -> list[Part]:
+def _fields(columns: tuple[Column, ...]) -> list[InputPart]:
     """One part for each field of the source; a date, for example, has several columns."""
     found: dict[str, list[int]] = {}
     for number, column in enumerate(columns):
         found.setdefault(getattr(column, "field", None) or column.name, []).append(number)
     return [
-        Part("field", name, np.array(numbers), tuple(columns[number] for number in numbers))
+        InputPart("field", name, np.array(numbers), tuple(columns[number] for number in numbers))
         for name, numbers in found.items()
     ]
 
 
-def _tiles(places: Integers) -> Iterator[Part]:
+def _tiles(places: Integers) -> Iterator[InputPart]:
     """(height, width) or (height, width, channels) places."""
     for top, bottom in _cuts(places.shape[0], TILES, least=2):
         for left, right in _cuts(places.shape[1], TILES, least=2):
             name = f"rows {top}-{bottom - 1}, columns {left}-{right - 1}"
             bounds = {"top": top, "left": left, "bottom": bottom, "right": right}
-            yield Part("tile", name, places[top:bottom, left:right].reshape(-1), bounds=bounds)
+            yield InputPart("tile", name, places[top:bottom, left:right].reshape(-1), bounds=bounds)
 
 
-def _segments(places: Integers, channels: tuple[str, ...]) -> Iterator[Part]:
+def _segments(places: Integers, channels: tuple[str, ...]) -> Iterator[InputPart]:
     """(window, channels) places."""
     one_by_one = list(enumerate(channels)) if len(channels) <= CHANNELS else [(slice(None), None)]
     most = min(SEGMENTS, ALL_SEGMENTS // len(one_by_one))
@@ -86,13 +86,13 @@ def _segments(places: Integers, channels: tuple[str, ...]) -> Iterator[Part]:
         for start, stop in _cuts(len(places), most):
             name = f"{channel or 'all channels'}, samples {start}-{stop - 1}"
             bounds = {"channel": channel, "start": start, "stop": stop}
-            yield Part("segment", name, places[start:stop, number].reshape(-1), bounds=bounds)
+            yield InputPart("segment", name, places[start:stop, number].reshape(-1), bounds=bounds)
 
 
-def _values(places: Integers) -> Iterator[Part]:
+def _values(places: Integers) -> Iterator[InputPart]:
     for start, stop in _cuts(len(places), VALUES):
         name = f"value {start}" if stop == start + 1 else f"values {start}-{stop - 1}"
-        yield Part("values", name, places[start:stop], bounds={"start": start, "stop": stop})
+        yield InputPart("values", name, places[start:stop], bounds={"start": start, "stop": stop})
 
 
 def _cuts(size: int, most: int, least: int = 1) -> Iterator[tuple[int, int]]:
