@@ -11,8 +11,8 @@ import pyarrow.compute as pc
 from lookalike.training.array_types import Doubles
 from lookalike.training.errors import DataError
 from lookalike.training.tables.columns import CODE, PARSED, TEXT_PARTS, TIME_PARTS, Column
+from lookalike.training.tables.field_parts import code_texts, encode_parts, is_time
 from lookalike.training.tables.origin import minus_base
-from lookalike.training.tables.parts import code_texts, encode_parts, is_time
 
 __all__ = [
     "LONGEST",

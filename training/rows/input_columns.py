@@ -1,8 +1,8 @@
 """Choose the input columns of a table: by the settings, and for all other fields by their values.
 
-A number or a boolean is one column, unless it looks like an identifier. A date or a time, and a text column that has
-only dates and times, becomes several (training.tables.parts). Text with few distinct values is a category; text with
-many is payload, unless the settings name it.
+A number or a boolean is one column, unless the field looks like an identifier. A date, a time, or a text field that has
+only dates and times becomes several columns (training.tables.field_parts). Text with few distinct values is a category.
+Text with many distinct values is payload, unless the settings name the field.
 """
 
 import re
@@ -17,8 +17,8 @@ from lookalike.training.errors import DataError
 from lookalike.training.rows.categories import encode_field, is_number, is_text
 from lookalike.training.rows.pandas_index import index_columns
 from lookalike.training.tables.columns import BOOLEANS, CODE, PARSED, TEXT_PARTS, Column
+from lookalike.training.tables.field_parts import TimeSpan, code_texts, is_time
 from lookalike.training.tables.origin import find_base
-from lookalike.training.tables.parts import TimeSpan, code_texts, is_time
 
 __all__ = ["MOST_CATEGORIES", "choose_columns"]
 
