@@ -31,7 +31,7 @@ def exported_rows(file: TypedFile, settings: DataConfig, spec: InputSpec | None)
     """
     if not _is_export(file.schema):
         return file
-    path = file.part.path
+    path = file.source.path
     if spec is not None and not spec.columns:
         remedy = "Import the data that the items come from, or use the embeddings with `build --encoder none`."
         found = "a file of `lookalike export`, which has only payloads and embeddings"

@@ -13,7 +13,7 @@ import pyarrow.json as pa_json
 from lookalike.training.errors import DataError
 from lookalike.training.rows.compressed import open_bytes, read_fully
 from lookalike.training.rows.csv_header import damaged, not_decodable
-from lookalike.training.rows.parts import Part
+from lookalike.training.rows.table_files import TableFile
 from lookalike.training.rows.typed_table import TypedFile
 
 __all__ = ["json_file", "read_objects", "united"]
@@ -29,13 +29,13 @@ _BOM = b"\xef\xbb\xbf"
 _PLACE = re.compile(r"JSON parse error: (.*?)\.? in row (\d+)")
 
 
-def json_file(part: Part, size: int = PIECE) -> TypedFile:
+def json_file(source: TableFile, size: int = PIECE) -> TypedFile:
     """Return the schema, the count and the reader of JSON Lines in UTF-8, also compressed. `size`: bytes per read.
 
     Raises DataError for a line that is not an object, or whose field has another type than before; the error names the
     row, counted from 0.
     """
-    path, schema, count = part.path, pa.schema([]), 0
+    path, schema, count = source.path, pa.schema([]), 0
     for table in _tables(path, None, size):
         schema = united(path, schema, table, count)
         count += len(table)
@@ -45,7 +45,7 @@ def json_file(part: Part, size: int = PIECE) -> TypedFile:
             kept = table.select(schema.names if names is None else names)
             yield from kept.combine_chunks().to_batches(max_chunksize=rows)
 
-    return TypedFile(part, schema, count, read)
+    return TypedFile(source, schema, count, read)
 
 
 def united(path: Path, schema: pa.Schema, table: pa.Table, first: int) -> pa.Schema:

@@ -124,10 +124,10 @@ def _sliced_rows(source: Any, settings: DataConfig, spec: InputSpec | None) -> R
 
 
 def _typed_rows(name: str, schema: Any, count: int, read: Any, settings: DataConfig, spec: InputSpec | None) -> Rows:
-    from lookalike.training.rows.parts import Part
+    from lookalike.training.rows.table_files import TableFile
     from lookalike.training.rows.typed_table import TypedFile, open_typed
 
-    file = TypedFile(Part(Path(name)), schema, count, read)
+    file = TypedFile(TableFile(Path(name)), schema, count, read)
     return open_typed(
         Path(name), [file], settings, spec, partial(_reopened, name=name, schema=schema, count=count, read=read)
     )

@@ -20,9 +20,9 @@ from lookalike.training.rows.csv_header import read_header
 from lookalike.training.rows.csv_kinds import Tally, convert, settle_decimals
 from lookalike.training.rows.csv_text import read_cells
 from lookalike.training.rows.file_kinds import TABLES, ending
-from lookalike.training.rows.parts import Part
 from lookalike.training.rows.recording_blocks import Block, Source, no_codes
 from lookalike.training.rows.recording_times import TimeReader
+from lookalike.training.rows.table_files import TableFile
 from lookalike.training.rows.tables import BROKEN, broken, check_names
 from lookalike.training.rows.typed_files import open_typed_file
 from lookalike.training.rows.typed_table import TypedFile
@@ -61,7 +61,7 @@ def open_table_recordings(path: Path, name: str, settings: DataConfig, *, strict
     if kind == "text":
         table = _text_table(path, settings, trained=not strict)
     else:
-        table = _typed_table(open_typed_file(kind, Part(path)), settings)
+        table = _typed_table(open_typed_file(kind, TableFile(path)), settings)
     return _source(table, name, settings, strict=strict)
 
 
@@ -94,7 +94,7 @@ def _text_table(path: Path, settings: DataConfig, *, trained: bool) -> _Table:
 
 
 def _typed_table(file: TypedFile, settings: DataConfig) -> _Table:
-    path, names = file.part.path, file.schema.names
+    path, names = file.source.path, file.schema.names
 
     def batches(size: int, names: list[str]) -> Iterator[pa.RecordBatch]:
         try:

@@ -13,7 +13,7 @@ from lookalike.training.errors import DataError
 from lookalike.training.rows.base import Rows
 from lookalike.training.rows.compressed import ENDINGS, compression_of
 from lookalike.training.rows.file_kinds import KINDS, ending, file_kind, folder_kind, is_streamed
-from lookalike.training.rows.parts import Part, part_of
+from lookalike.training.rows.table_files import TableFile, table_file
 from lookalike.training.transforms import ImageTransform, InputSpec, WindowTransform
 from lookalike.training.transforms.image import PHOTO_ENDINGS
 
@@ -105,7 +105,7 @@ def _open_path(path: Path, sheet: str, settings: DataConfig, spec: InputSpec | N
     if kind in _ARRAYS:
         return _open(_ARRAYS[kind], path)
     name = Path(f"{path}#{sheet}") if sheet else path
-    return _open_table(name, kind, (Part(path, sheet=sheet),), settings, spec)
+    return _open_table(name, kind, (TableFile(path, sheet=sheet),), settings, spec)
 
 
 def _open_folder(folder: Path, settings: DataConfig, spec: InputSpec | None) -> Rows:
@@ -113,11 +113,11 @@ def _open_folder(folder: Path, settings: DataConfig, spec: InputSpec | None) -> 
     kind, paths = folder_kind(folder)
     if kind == "images":
         return _open("images:open_images", folder, settings, spec)
-    return _open_table(folder, kind, tuple(part_of(path, folder) for path in paths), settings, spec)
+    return _open_table(folder, kind, tuple(table_file(path, folder) for path in paths), settings, spec)
 
 
 def _open_table(
-    name: Path, kind: str, parts: Sequence[Part], settings: DataConfig, spec: InputSpec | None = None
+    name: Path, kind: str, sources: Sequence[TableFile], settings: DataConfig, spec: InputSpec | None = None
 ) -> Rows:
     """Open a table of one or several files; its rows are embeddings if the encoder reads them so."""
     are_vectors = spec is not None and spec.vectors
@@ -125,12 +125,12 @@ def _open_table(
         remedy = "Save the vectors in such a file."
         raise DataError(str(name), "embeddings as .npy, .npz, .parquet, .arrow or .jsonl", "a text file", remedy)
     if kind == "text":
-        return _open("csv_table:open_csv", name, settings, spec, parts)
-    files = [_found("typed_files:open_typed_file")(kind, part) for part in parts]
+        return _open("csv_table:open_csv", name, settings, spec, sources)
+    files = [_found("typed_files:open_typed_file")(kind, source) for source in sources]
     if are_vectors:
         return _open("vectors:open_vectors", name, files, settings)
     files = [_found("exported_table:exported_rows")(file, settings, spec) for file in files]
-    reopen = partial(_open_table, name, kind, parts)
+    reopen = partial(_open_table, name, kind, sources)
     return _open("typed_table:open_typed", name, files, settings, spec, reopen)
 
 

@@ -13,7 +13,7 @@ from lookalike.training.rows.arrow_values import duplicate_field, is_nested, pla
 from lookalike.training.rows.base import Rows
 from lookalike.training.rows.categories import is_text, scan_categories
 from lookalike.training.rows.pandas_index import index_columns
-from lookalike.training.rows.parts import Part
+from lookalike.training.rows.table_files import TableFile
 from lookalike.training.rows.tables import BROKEN, OpenTable, broken, check_names, table_rows
 from lookalike.training.transforms import InputSpec
 
@@ -32,13 +32,13 @@ class TypedFile:
     """A part of a table.
 
     Attributes:
-        part: the file, or the name of an object.
+        source: the file, or the name of an object.
         schema: its columns, without those of the folders' names.
         count: the number of rows.
         read: its batches.
     """
 
-    part: Part
+    source: TableFile
     schema: pa.Schema
     count: int
     read: Batches
@@ -96,10 +96,10 @@ def _unified(path: Path, files: Sequence[TypedFile], settings: DataConfig) -> pa
     constants = _constant_fields(files)
     whole: pa.Schema | None = None
     for file in files:
-        schema, place = _text_schema(file.schema), str(file.part.path)
-        check_names(file.part.path, schema.names, settings)
-        _check_types(file.part.path, schema, {settings.id, settings.label})
-        if both := set(schema.names) & file.part.constants.keys():
+        schema, place = _text_schema(file.schema), str(file.source.path)
+        check_names(file.source.path, schema.names, settings)
+        _check_types(file.source.path, schema, {settings.id, settings.label})
+        if both := set(schema.names) & file.source.constants.keys():
             found = f"{sorted(both)} in the file and in the names of its folders"
             raise DataError(place, expected="each column once", found=found)
         try:
@@ -117,7 +117,7 @@ def _constant_fields(files: Sequence[TypedFile]) -> list[pa.Field]:
     """Return the columns of the folders' names: of integers if all their values are, else of text."""
     values: dict[str, list[str]] = {}
     for file in files:
-        for name, value in file.part.constants.items():
+        for name, value in file.source.constants.items():
             values.setdefault(name, []).extend([value] if value is not None else [])
     whole = {name for name, texts in values.items() if all(map(_WHOLE.fullmatch, texts))}
     return [pa.field(name, pa.int64() if name in whole else pa.string()) for name in values]
@@ -131,20 +131,20 @@ def _batches(file: TypedFile, schema: pa.Schema, size: int, names: list[str] | N
     first = 0
     try:
         for batch in file.read(size, None if names is None else own):
-            texts = _with_texts(file.part.path, batch, first)
+            texts = _with_texts(file.source.path, batch, first)
             found = dict(zip(texts.schema.names, texts.columns, strict=True))
-            columns = [_column(found.get(name), schema.field(name), file.part, len(batch)) for name in wanted]
+            columns = [_column(found.get(name), schema.field(name), file.source, len(batch)) for name in wanted]
             yield pa.record_batch(columns, names=wanted) if columns else batch
             first += len(batch)
     except BROKEN as error:
-        raise broken(file.part.path, error) from error
+        raise broken(file.source.path, error) from error
 
 
-def _column(found: pa.Array | None, field: pa.Field, part: Part, count: int) -> pa.Array:
+def _column(found: pa.Array | None, field: pa.Field, source: TableFile, count: int) -> pa.Array:
     """Return a column of the whole table: `found` in the file, from the names of its folders, or missing."""
     if found is not None:
         return found if found.type == field.type else found.cast(field.type, safe=False)
-    return pa.repeat(pa.scalar(part.constants.get(field.name), pa.string()), count).cast(field.type)
+    return pa.repeat(pa.scalar(source.constants.get(field.name), pa.string()), count).cast(field.type)
 
 
 def _text_schema(schema: pa.Schema) -> pa.Schema:
