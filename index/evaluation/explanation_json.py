@@ -18,8 +18,8 @@ def explanation_fields(
 ) -> dict[str, Any]:
     """Return {"score", "parts": [{"part", "kind", "place", "a", "b", "alike", "apart", "difference"}, ...]}.
 
-    The parts are in the order of `alike`, the highest first. A field of several columns, such as a date, has its value
-    in the item's payload, if that has the field.
+    The parts are in the order of `alike`, the highest first. The value of a field of several columns, such as a date,
+    is the value in the item's payload, if the payload has the field.
     """
     rows = list(zip(absolute(occlusion.pair, origin), payloads, strict=True))
     weights = sorted(explanation.weights, key=lambda weight: -weight.alike)

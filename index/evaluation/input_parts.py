@@ -22,7 +22,8 @@ TILES = 7
 SEGMENTS = 16
 """A window is cut into at most this many segments, each of one channel."""
 CHANNELS, ALL_SEGMENTS = 64, 256
-"""With more channels, a segment has all of them. All channels together have at most this many segments."""
+"""If there are more channels than the first number, a segment has all channels. The second number is the most segments
+of all channels together."""
 VALUES = 64
 """Other rows are cut into at most this many parts."""
 
@@ -33,10 +34,10 @@ class InputPart:
 
     Attributes:
         kind: field, tile, segment or values.
-        at: (m,) the places of its values in a row.
+        at: (m,) the places of the part's values in a row.
         columns: the columns of a field.
-        bounds: of a tile top, left, bottom and right; of a segment its channel (None: all), start and stop; of values
-            start and stop. A bottom, right or stop is not included.
+        bounds: for a tile, top, left, bottom and right; for a segment, channel (None: all), start and stop; for values,
+            start and stop. The row, column or value at bottom, right or stop is not included.
     """
 
     kind: str
@@ -59,7 +60,7 @@ def parts_of(encoder: RowEncoder) -> list[InputPart]:
 
 
 def _fields(columns: tuple[Column, ...]) -> list[InputPart]:
-    """One part for each field of the source; a date, for example, has several columns."""
+    """Return one part for each field of the source; a date, for example, has several columns."""
     found: dict[str, list[int]] = {}
     for number, column in enumerate(columns):
         found.setdefault(getattr(column, "field", None) or column.name, []).append(number)
@@ -70,7 +71,7 @@ def _fields(columns: tuple[Column, ...]) -> list[InputPart]:
 
 
 def _tiles(places: Integers) -> Iterator[InputPart]:
-    """(height, width) or (height, width, channels) places."""
+    """Yield the tiles of (height, width) or (height, width, channels) places."""
     for top, bottom in _cuts(places.shape[0], TILES, least=2):
         for left, right in _cuts(places.shape[1], TILES, least=2):
             name = f"rows {top}-{bottom - 1}, columns {left}-{right - 1}"
@@ -79,7 +80,7 @@ def _tiles(places: Integers) -> Iterator[InputPart]:
 
 
 def _segments(places: Integers, channels: tuple[str, ...]) -> Iterator[InputPart]:
-    """(window, channels) places."""
+    """Yield the segments of (window, channels) places."""
     one_by_one = list(enumerate(channels)) if len(channels) <= CHANNELS else [(slice(None), None)]
     most = min(SEGMENTS, ALL_SEGMENTS // len(one_by_one))
     for number, channel in one_by_one:

@@ -1,7 +1,7 @@
-"""Which hits of a search in windows of recordings count once: a hit that overlaps a better hit is left out.
+"""Leave out hits of recordings that overlap a better hit (non-maximum suppression).
 
-The hits of a query are thinned in their order, best first. A hit stays if its interval overlaps no hit that stays, and,
-if the query is an item, not the query's own interval. An item without an interval in its payload always stays.
+The hits of a query are thinned best first. A hit stays if its interval overlaps no better hit that stays. If the query
+is an item, a hit that overlaps the query does not stay either. An item without an interval in its payload always stays.
 """
 
 import json
@@ -24,15 +24,15 @@ from lookalike.training.transforms import Interval, WindowTransform, interval_of
 __all__ = ["FIRST", "Candidates", "IntervalAt", "Thinning", "payload_interval", "thinned", "thinning_for"]
 
 FIRST = 4
-"""Candidates for each hit at first; if too few of them stay, the search is repeated with FIRST times as many."""
+"""Candidates for each hit of the first search. If too few stay, the search is repeated with FIRST times as many."""
 MOST = MAX_FOUND - 2
-"""The most candidates of a query. If fewer than the limit of these stay, the query has fewer hits."""
+"""The most candidates of a query. If fewer candidates than the limit stay, the query has fewer hits."""
 _DURATION = re.compile(r"(\d+\.?\d*|\.\d+)(ms|s|min|h)", re.ASCII)
 _SECONDS = {"ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3_600.0}
 
 Candidates = Callable[[Integers, int, bool], tuple[Floats, Positions]]
 """The numbers of some queries, (m,), k, and whether to compare all items instead of searching the index -> scores and
-positions of their k nearest items, (m, at most k)."""
+positions of the k nearest items of each query, (m, at most k)."""
 IntervalAt = Callable[[int], Interval | None]
 """The position of an item -> its interval."""
 
@@ -43,8 +43,8 @@ class Thinning:
 
     Attributes:
         distinct: whether a hit that overlaps a better hit is left out.
-        exclude: hits of the query's own recording are left out if they overlap the query, or are less than this far
-            from it, in the unit of start and end; None leaves out none of them.
+        exclude: a hit of the query's own recording is left out if it overlaps the query, or if its distance to the
+            query is less than this, in the unit of start and end; None leaves out no such hit.
     """
 
     distinct: bool = True
@@ -66,7 +66,8 @@ def thinning_for(
         exclude: a number, in the unit of start and end, or a time such as 30s.
         by_ids: whether the queries are items.
 
-    Raises QueryError if the encoder does not read windows, or `exclude` is wrong or the queries are no items.
+    Raises QueryError for these arguments if the encoder does not read windows, for `exclude` if the queries are not
+    items, and for a wrong value of `exclude`.
     """
     transform = encoder.transform
     if not isinstance(transform, WindowTransform):
@@ -112,9 +113,11 @@ def thinned(
 ) -> tuple[Floats, Positions]:
     """Return scores and positions, (n, limit), of the best hits that stay; NaN and -1 for no hit.
 
-    `first` are candidates of all n queries, best first, at least `limit` if there are as many items. `find` finds more;
-    it compares all items if the index has no more (the lists that it visits may be exhausted before all items are).
-    `own`, (n,), are the positions of the queries if they are items.
+    Args:
+        first: the candidates of all n queries, best first: at least `limit`, or all items.
+        find: finds more candidates. If the index returns too few items, because it visits only some of its lists, all
+            items are compared.
+        own: (n,) the positions of the queries, if the queries are items.
     """
     scores = np.full((len(first[0]), limit), np.nan, np.float32)
     positions = np.full(scores.shape, -1, np.int64)
@@ -153,14 +156,14 @@ def _kept(row: Positions, interval_at: IntervalAt, limit: int, thinning: Thinnin
         if interval:
             if near and interval.overlaps(near):
                 continue
-            if thinning.distinct and not _takes(interval, taken.setdefault(interval.recording, ([], []))):
+            if thinning.distinct and not _add(interval, taken.setdefault(interval.recording, ([], []))):
                 continue
         kept.append(place)
     return kept
 
 
-def _takes(interval: Interval, taken: tuple[list[float], list[float]]) -> bool:
-    """Add an interval to the sorted starts and ends of intervals that do not overlap; False if it overlaps one."""
+def _add(interval: Interval, taken: tuple[list[float], list[float]]) -> bool:
+    """Add an interval to sorted, disjoint intervals (starts, ends); False if it overlaps one of these."""
     starts, ends = taken
     place = bisect_left(starts, interval.end)  # the intervals before this place begin before the new one ends
     if place and ends[place - 1] > interval.start:

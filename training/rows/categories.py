@@ -78,8 +78,8 @@ def cell_kinds(columns: tuple[Column, ...]) -> dict[str, pa.DataType]:
 def encode_field(values: pa.Array, columns: Sequence[Column], path: str, first: int) -> Doubles:
     """(n,) values of a field -> (n, columns) numbers, or codes of categories; NaN for missing and unknown values.
 
-    `columns` are those of the field. Raises DataError if a boolean column contains another number than 0 and 1, or if a
-    text is no time or no number; rows are counted from `first`.
+    `columns`: the columns of the field. `first`: the number of the first row, for errors. Raises DataError if a boolean
+    column contains a number other than 0 and 1, or if a text is not a time, or not a number.
     """
     column = columns[0]
     if column.part and column.part != CODE:
@@ -110,7 +110,7 @@ def encode_field(values: pa.Array, columns: Sequence[Column], path: str, first: 
 
 
 def _accepted(column: Column) -> tuple[str, list[Callable[[pa.DataType], bool]]]:
-    """The values that a column's field may have, in words, and tests of their type."""
+    """Return the values that a column's field may have, in words, and the tests of their type."""
     if column.part in TIME_PARTS:
         return "dates or times, or text in ISO 8601 format", [is_time, is_text]
     if column.part in TEXT_PARTS:

@@ -25,7 +25,7 @@ def open_bytes(path: Path) -> Any:
     compression = compression_of(path)
     if not compression:
         return path.open("rb")
-    import pyarrow as pa  # here, so that the service starts without it
+    import pyarrow as pa  # here, so that the service starts without loading pyarrow
 
     return pa.input_stream(str(path), compression=compression)
 

@@ -52,7 +52,7 @@ def open_csv(
         sources: the files, if `path` is a folder. A column that only some of them have is empty in the others.
 
     Raises:
-        DataError: a file is not such a table, or a cell is not of its column's kind; the error names it.
+        DataError: a file is not such a table, or a cell is not of its column's kind; the error names the file or cell.
     """
     files = _files(path, settings, sources or (TableFile(path),), trained=spec is not None)
     names = files[0].names
@@ -117,7 +117,7 @@ def _converted(
 
 
 def _kind(tally: Tally, known: pa.DataType | None, *, payload: bool) -> pa.DataType:
-    """Return the kind of a column: `known` for an input; a payload column with a bad cell among numbers is text."""
+    """Return the type of a column: `known` for an input. A payload column of numbers and other values is text."""
     if known is not None:
         return pa.int64() if known == pa.float64() and tally.kind() == pa.int64() else known
     return tally.kind() if tally.fits(tally.kind()) or not payload else pa.string()
@@ -149,7 +149,8 @@ def _check_header(path: Path, names: list[str], settings: DataConfig) -> None:
         remedy = "Leave `data.delimiter` out to detect the delimiter."
         raise DataError(str(path), expected=expected, found=repr(others.pop()), remedy=remedy)
     if 2 * sum(map(_reads_as_number, names)) > len(names):
-        raise DataError(str(path), expected="a first line of column names", found=", ".join(names[:4]))
+        remedy = "Add a line of column names at the top of the file."
+        raise DataError(str(path), "a first line of column names", found=", ".join(names[:4]), remedy=remedy)
 
 
 def _reads_as_number(text: str) -> bool:

@@ -1,7 +1,7 @@
 """Read a sheet of an Excel workbook (.xlsx): the first sheet, or the sheet that `FILE.xlsx#SHEET` names.
 
-A column whose cells all have one type keeps it. A column with text is read like a column of a text file, so `NA` among
-numbers is a missing value.
+If all cells of a column have one type, the column has this type. A column with text is read like a column of a text
+file, so `NA` among numbers is a missing value.
 """
 
 import re
@@ -24,11 +24,11 @@ __all__ = ["excel_file"]
 MAX_BYTES = 1 << 30
 """The greatest size of an uncompressed workbook; a sheet is read into memory."""
 MAX_CELLS = 1 << 26
-"""Rows times columns of a sheet: the reader's memory has a place for each, also between two cells that are far apart.
-A workbook of `MAX_BYTES` has fewer cells with values."""
+"""The most cells of a sheet, rows times columns: the reader needs memory for each, also for the empty cells between two
+cells that are far apart. A workbook of `MAX_BYTES` has fewer cells with values."""
 _CELL = re.compile(rb"""<(?:\w+:)?c\s[^<>]*?\br=["']([A-Z]{1,3})(\d{1,7})["'][^<>]*(?<!/)>""")
 _LONGEST = 1 << 12
-"""Bytes of the tag of a cell, at most."""
+"""The most bytes of a cell's XML tag."""
 
 
 def excel_file(source: TableFile) -> TypedFile:
@@ -91,7 +91,7 @@ def _check_size(path: Path) -> None:
 
 
 def _check_cells(path: Path, archive: zipfile.ZipFile, name: str) -> None:
-    """Refuse a sheet that reaches so far that its reader would need too much memory."""
+    """Refuse a sheet with cells so far from the first that the reader would need too much memory."""
     rows, columns, rest = 0, 0, b""
     with archive.open(name) as sheet:
         while data := sheet.read(1 << 20):

@@ -27,8 +27,8 @@ def parquet_file(source: TableFile) -> TypedFile:
 
 
 def _parquet(source: TableFile) -> pa_parquet.ParquetFile:
-    """Open the file; in nanoseconds, the old timestamp type INT96 would wrap after the year 2262.
+    """Open the file. The old timestamp type INT96 is read in microseconds: nanoseconds would wrap after the year 2262.
 
-    With a pre-buffer, Arrow would keep all row groups that it has read.
+    With a pre-buffer, Arrow would keep all row groups that were read in memory.
     """
     return pa_parquet.ParquetFile(source.path, pre_buffer=False, coerce_int96_timestamp_unit="us")

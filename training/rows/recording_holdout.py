@@ -1,4 +1,4 @@
-"""Choose which recordings to hold out of a training: whole ones, or the end of each."""
+"""Choose what to hold out of a training: whole recordings, or the end of each recording."""
 
 from collections.abc import Sequence
 
@@ -18,8 +18,8 @@ def hold_out_recordings(intervals: Sequence[Interval | None], share: float, seed
 
     A window without an interval (None) is one recording. Whole recordings are held out, in an order that depends on the
     seed, to come near `share` of the windows. If there is only one recording, or the recordings are so long that more
-    than `MOST_HELD` times the share would be held out, the last `share` of each recording is held out instead: at least
-    one window of the longest.
+    than `MOST_HELD` times the share would be held out, the last `share` of each recording is held out instead, and at
+    least one window of the longest recording.
     """
     codes: dict[object, int] = {}
     kinds = np.array([codes.setdefault(s.recording if s else n, len(codes)) for n, s in enumerate(intervals)])
@@ -46,7 +46,7 @@ def hold_out_recordings(intervals: Sequence[Interval | None], share: float, seed
 def fill_groups(sizes: Integers, target: int) -> Booleans:
     """Return which groups to take to come near `target` rows: in order, skipping groups that no longer fit.
 
-    Takes at least one group and not all; there must be at least two.
+    Takes at least one group, and not all groups; there must be at least two groups.
     """
     taken, room = np.zeros(len(sizes), np.bool_), target
     while len(fitting := np.flatnonzero(~taken & (sizes <= room))):

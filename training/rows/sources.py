@@ -37,8 +37,8 @@ def open_rows(source: Any, settings: DataConfig | None = None, spec: InputSpec |
             transform from the data.
 
     Raises:
-        DataError: there are no such rows, they cannot be read, they do not have the encoder's columns, or the settings
-            have a window, and the rows are no recordings.
+        DataError: no rows have this name, the rows cannot be read, they lack a column of the encoder, or a setting is
+            only for recordings and the rows are not recordings.
     """
     settings = settings or (spec.settings if spec else DataConfig())
     rows = _open_source(source, settings, spec)
@@ -70,15 +70,15 @@ def _open_source(source: Any, settings: DataConfig, spec: InputSpec | None) -> R
 
 
 def check_reopens(name: str, remedy: str) -> None:
-    """Raise DataError, with a remedy, if `open_rows` cannot open rows by the name that they had.
+    """Raise DataError, with a remedy, if `open_rows` cannot open rows again by their name.
 
-    The file may be gone, or the rows were those of an object in Python.
+    The file may be gone, or the rows came from an object in Python.
     """
     from lookalike.training.rows.builtin import BUILTIN
 
     if name.partition(":")[0] not in BUILTIN and not _URL.match(name) and not Path(_sheet(name)[0]).exists():
         found = "no file or folder at that path"
-        raise DataError(name, expected="the rows, by the name that they were opened with", found=found, remedy=remedy)
+        raise DataError(name, expected="the file or folder that the rows came from", found=found, remedy=remedy)
 
 
 def _open_path(path: Path, sheet: str, settings: DataConfig, spec: InputSpec | None) -> Rows:
@@ -119,10 +119,10 @@ def _open_folder(folder: Path, settings: DataConfig, spec: InputSpec | None) -> 
 def _open_table(
     name: Path, kind: str, sources: Sequence[TableFile], settings: DataConfig, spec: InputSpec | None = None
 ) -> Rows:
-    """Open a table of one or several files; its rows are embeddings if the encoder reads them so."""
+    """Open a table of one or several files; its rows are embeddings if `spec.vectors` is true."""
     are_vectors = spec is not None and spec.vectors
     if kind == "text" and are_vectors:
-        remedy = "Save the vectors in such a file."
+        remedy = "Save the embeddings in one of these formats."
         raise DataError(str(name), "embeddings as .npy, .npz, .parquet, .arrow or .jsonl", "a text file", remedy)
     if kind == "text":
         return _open("csv_table:open_csv", name, settings, spec, sources)

@@ -14,8 +14,8 @@ class TableFile:
     """A file of a table.
 
     Attributes:
-        constants: the columns that the names of its folders give it: `year=2024/` is a column `year`.
-        sheet: the sheet of a workbook; "" is the first.
+        constants: the partition columns, from the names of the folders: `year=2024/` is a column `year` with one value.
+        sheet: the sheet of a workbook; "" for the first sheet.
     """
 
     path: Path

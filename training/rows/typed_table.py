@@ -24,18 +24,18 @@ _WHOLE = re.compile(r"0|-?[1-9]\d{0,17}")
 
 
 Batches = Callable[[int, list[str] | None], Iterator[pa.RecordBatch]]
-"""At most so many rows per batch, and the columns to read (None: all) -> all batches in order."""
+"""The most rows of a batch, and the columns to read (None: all) -> all batches in order."""
 
 
 @dataclass(frozen=True)
 class TypedFile:
-    """A part of a table.
+    """A file of a table, or an object, whose columns have types.
 
     Attributes:
-        source: the file, or the name of an object.
-        schema: its columns, without those of the folders' names.
+        source: the file, or the name of the object.
+        schema: the columns, without the partition columns.
         count: the number of rows.
-        read: its batches.
+        read: returns the batches.
     """
 
     source: TableFile
@@ -80,7 +80,7 @@ def unite(path: Path, files: Sequence[TypedFile], settings: DataConfig) -> tuple
     """Return the schema and the batches of one table in one or several files.
 
     A column that only some files have is missing in the others; numbers of different types become the wider type.
-    Raises DataError, which names the file, if it cannot be read, or its columns do not fit those of the files before.
+    Raises DataError, which names the file, if a file cannot be read, or if its columns do not fit the files before.
     """
     schema = _unified(path, files, settings)
 
@@ -92,7 +92,7 @@ def unite(path: Path, files: Sequence[TypedFile], settings: DataConfig) -> tuple
 
 
 def _unified(path: Path, files: Sequence[TypedFile], settings: DataConfig) -> pa.Schema:
-    """Return the schema of all files together, with the columns of the folders' names."""
+    """Return the schema of all files together, with the partition columns."""
     constants = _constant_fields(files)
     whole: pa.Schema | None = None
     for file in files:
@@ -114,7 +114,7 @@ def _unified(path: Path, files: Sequence[TypedFile], settings: DataConfig) -> pa
 
 
 def _constant_fields(files: Sequence[TypedFile]) -> list[pa.Field]:
-    """Return the columns of the folders' names: of integers if all their values are, else of text."""
+    """Return the partition columns: integers if all values of a column are integers, else text."""
     values: dict[str, list[str]] = {}
     for file in files:
         for name, value in file.source.constants.items():
@@ -127,7 +127,7 @@ def _batches(file: TypedFile, schema: pa.Schema, size: int, names: list[str] | N
     """Yield the rows of a file with the columns of the whole table, or with some of them."""
     wanted = schema.names if names is None else names
     present = set(file.schema.names)
-    own = [name for name in wanted if name in present] or file.schema.names[:1]  # one has the count
+    own = [name for name in wanted if name in present] or file.schema.names[:1]  # one column gives the count
     first = 0
     try:
         for batch in file.read(size, None if names is None else own):
@@ -141,7 +141,7 @@ def _batches(file: TypedFile, schema: pa.Schema, size: int, names: list[str] | N
 
 
 def _column(found: pa.Array | None, field: pa.Field, source: TableFile, count: int) -> pa.Array:
-    """Return a column of the whole table: `found` in the file, from the names of its folders, or missing."""
+    """Return a column of the whole table: from the file (`found`), from the names of its folders, or missing."""
     if found is not None:
         return found if found.type == field.type else found.cast(field.type, safe=False)
     return pa.repeat(pa.scalar(source.constants.get(field.name), pa.string()), count).cast(field.type)

@@ -59,8 +59,8 @@ class Column:
     Attributes:
         values: the categories in the order of their codes: false and true for a boolean, none for a number.
         source: the field of the source that the column is a part of; "" if the column is the field itself.
-        part: how the column follows from its field (training.tables.field_parts); "" if it is the field's value.
-        base: for whole numbers that float64 does not hold, subtracted from them in integers (training.tables.origin).
+        part: how the column is computed from its field (training.tables.field_parts); "" if it is the field's value.
+        base: a number that is subtracted in integers if float64 does not represent the values (training.tables.origin).
     """
 
     name: str
@@ -88,9 +88,9 @@ class FittedColumn:
     Attributes:
         missing: how many training rows have no value.
         counts: how many training rows have each category.
-        origin: for a number, subtracted from it in float64 (training.tables.origin).
-        offset, factor: for a number, which is preprocessed as (value - origin - offset) * factor.
-        low, high, mean: of the numbers that are present, raw, minus the origin.
+        origin: for a number column, the number that is subtracted in float64 (training.tables.origin).
+        offset, factor: for a number column: a value is preprocessed as (value - origin - offset) * factor.
+        low, high, mean: of the raw numbers that are present, minus the origin.
     """
 
     column: Column
@@ -113,7 +113,7 @@ def fields_of(columns: tuple[Column, ...]) -> dict[str, list[int]]:
 
 
 def describe_columns(fitted: tuple[FittedColumn, ...]) -> list[dict[str, Any]]:
-    """The columns as plain JSON."""
+    """Return the columns as plain JSON."""
     return [_describe(column) for column in fitted]
 
 
@@ -129,7 +129,7 @@ def read_columns(described: list[Any]) -> tuple[FittedColumn, ...]:
 
 
 def to_json_rows(rows: NDArray[np.floating], columns: tuple[Column, ...]) -> list[list[Any]]:
-    """Raw rows, (n, width) floats, as JSON values: strings for categories, true and false, None for missing."""
+    """Return raw rows, (n, width) floats, as JSON values: text for categories, booleans, None for a missing value."""
     if not columns:
         plain: list[list[Any]] = rows.tolist()
         return plain

@@ -15,7 +15,7 @@ _DATE = re.compile(r"\d{4}(-\d\d(-\d\d([T ][\d:.]*)?)?)?Z?\Z", re.ASCII)
 
 
 class Interval(NamedTuple):
-    """From `start` to `end`, which is not part of it: samples or seconds; seconds since 1970 for dates and times."""
+    """From `start` to `end` (exclusive) of a recording: in samples, or in seconds; dates are seconds since 1970."""
 
     recording: str
     start: float
@@ -25,12 +25,12 @@ class Interval(NamedTuple):
         return self.recording == other.recording and self.start < other.end and other.start < self.end
 
     def widened(self, by: float) -> "Interval":
-        """Return the interval that begins earlier and ends later; a negative `by` leaves it unchanged."""
+        """Return the interval that begins `by` earlier and ends `by` later; the same interval if `by` is negative."""
         return Interval(self.recording, self.start - max(0.0, by), self.end + max(0.0, by))
 
 
 def interval_of(payload: dict[str, Any], group: str = "recording") -> Interval | None:
-    """Return the interval that a payload names; None if it has no recording, start and end that make one."""
+    """Return the interval that a payload names; None if it lacks a recording, or a start that is before its end."""
     recording, start, end = payload.get(group), _number(payload.get("start")), _number(payload.get("end"))
     if recording is None or start is None or end is None or not start < end:
         return None
@@ -65,7 +65,7 @@ def overlapping(intervals: Sequence[Interval | None], chosen: Booleans) -> Boole
         if not picked.any():
             continue
         ours = edges[picked][np.argsort(edges[picked, 0])]
-        latest = np.concatenate([[-np.inf], np.maximum.accumulate(ours[:, 1])])  # of those that begin earlier
-        before = np.searchsorted(ours[:, 0], edges[:, 1])  # the chosen that begin before an interval ends
+        latest = np.concatenate([[-np.inf], np.maximum.accumulate(ours[:, 1])])  # the latest end so far
+        before = np.searchsorted(ours[:, 0], edges[:, 1])  # how many chosen intervals begin before it ends
         found[places] = (latest[before] > edges[:, 0]) & ~picked
     return found
