@@ -87,7 +87,7 @@ class TimeReader:
         raise self._first_wrong(cells, self._kinds, first)
 
     def _first_wrong(self, cells: pa.Array, kinds: tuple[pa.DataType, ...], first: int) -> DataError:
-        """Return the error for the first cell that is of none of the kinds, or else for the last cell."""
+        """Return the error for the first cell that fits no kind, or else for the last cell."""
         each = range(len(cells))
         wrong = (number for number in each if not any(_fits(cells.slice(number, 1), kind) for kind in kinds))
         return self._wrong(cells, next(wrong, len(cells) - 1), first)

@@ -35,7 +35,7 @@ class WindowCounts:
         repeated: samples with the same time as the sample before, which are left out.
         longest: the samples of the longest segment.
         names: the recordings.
-        sampling: the least and the greatest seconds between two samples of a segment.
+        steps: the least and the greatest seconds from one sample of a segment to the next.
     """
 
     windows: int = 0
@@ -45,13 +45,13 @@ class WindowCounts:
     repeated: int = 0
     longest: int = 0
     names: set[str] = field(default_factory=set)
-    sampling: tuple[float, float] = (math.inf, 0.0)
+    steps: tuple[float, float] = (math.inf, 0.0)
 
-    def note_sampling(self, steps: Doubles) -> None:
+    def note_steps(self, steps: Doubles) -> None:
         """Note the seconds between the samples of one segment."""
         if len(steps):
-            least, most = self.sampling
-            self.sampling = min(least, float(steps.min())), max(most, float(steps.max()))
+            least, most = self.steps
+            self.steps = min(least, float(steps.min())), max(most, float(steps.max()))
 
 
 @dataclass(frozen=True)
@@ -188,7 +188,7 @@ class _Recording:
         self._last = float(times[-1])
         times, values, codes, steps = times[kept], block.values[kept], block.codes[kept], steps[kept]
         is_gap = np.isfinite(steps) & (steps > (self._transform.max_gap or math.inf))
-        self._counts.note_sampling(steps[np.isfinite(steps) & ~is_gap])
+        self._counts.note_steps(steps[np.isfinite(steps) & ~is_gap])
         edges = [*np.unique([0, *np.flatnonzero(is_gap)]), len(times)]
         for first, last in pairwise(edges if len(times) else []):
             if is_gap[first]:

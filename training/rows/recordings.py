@@ -269,8 +269,8 @@ def _resampled(sources: list[Source], transform: WindowTransform, counts: Window
     if (rate := transform.rate) is None:
         return
     rates = [source.rate for source in sources if source.rate]
-    if counts.sampling[1]:
-        rates = [1 / step for step in counts.sampling]
+    if counts.steps[1]:
+        rates = [1 / step for step in counts.steps]
     if rates and max(abs(each / rate - 1) for each in rates) > 0.01:
         least, most = min(rates), max(rates)
         rates_text = f"{least:.6g}" if f"{least:.6g}" == f"{most:.6g}" else f"between {least:.6g} and {most:.6g}"

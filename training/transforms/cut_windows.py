@@ -1,4 +1,4 @@
-"""Cut windows from the samples of a recording at one rate: where they start, which are usable, and their names in ids.
+"""Cut windows from the samples of a recording at one rate: their starts, which are usable, and their names in ids.
 
 A window with missing samples is usable if in each channel the share of missing samples is at most `max_missing`, which
 is below 1. Missing samples are filled by linear interpolation between the samples of the window; before the first
