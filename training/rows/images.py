@@ -128,7 +128,7 @@ def _load(folder: Path, transform: ImageTransform, name: str, *, previews: bool)
     except (DataError, OSError) as error:
         found = error.found if isinstance(error, DataError) else error.strerror or str(error)
         remedy = "The file changed while the folder was read; start again."
-        raise DataError(str(folder / photo_id(name)), "the photo from when the folder was opened", found, remedy) from error
+        raise DataError(str(folder / photo_id(name)), "the photo as it was before", found, remedy) from error
     return to_pixels(photo, transform), [preview(photo)] if previews else []
 
 

@@ -303,7 +303,7 @@ def test_a_photo_that_changes_later_is_an_error(tmp_path: Path) -> None:
         put(tmp_path / f"{name}.png", GRAY)
     rows = open_rows(str(tmp_path))
     (tmp_path / "b.png").write_bytes(b"")
-    with pytest.raises(DataError, match=r"b\.png: expected the photo from when the folder was opened, found an empty file\."):
+    with pytest.raises(DataError, match=r"b\.png: expected the photo as it was before, found an empty file\."):
         ids(rows)
     (tmp_path / "b.png").unlink()
     with pytest.raises(DataError, match=r"b\.png: .*found No such file or directory\. The file changed"):
