@@ -43,7 +43,7 @@ __all__ = ["Explanation", "Occlusion", "Weight", "compare", "value_of"]
 ROWS = 2_048
 """About how many rows are embedded for an explanation."""
 LEAST, MOST = 4, 32
-"""The least and the most rows whose parts replace those of an item."""
+"""The least and the most rows whose parts replace the part of an item."""
 SAMPLE = 512
 """Rows of the data that an explanation uses."""
 BLOCK_VALUES = 1 << 22

@@ -22,7 +22,7 @@ logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # a wrong form
 
 @dataclass(frozen=True)
 class Part:
-    """A part of a form: the name of its field, the name of its file (None if it is no file), and its content."""
+    """A part of a form: the name of its field, the name of its file (None for a field), and its content."""
 
     name: str
     file: str | None

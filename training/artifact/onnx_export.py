@@ -54,7 +54,7 @@ def export_onnx(encoder: Encoder, out: Path, *, wanted: Floats, probe: Floats, u
     Raises:
         ConfigError: the libraries of the extra `onnx` are not installed.
         DataError: `out` is not a path for a file in an existing folder.
-        ExportError: the embeddings or their neighbors differ from those of the encoder.
+        ExportError: the embeddings or their neighbors differ from the encoder's.
     """
     if not out.parent.is_dir() or out.is_dir():
         raise DataError(str(out), expected="a path for a file, in a folder that exists", found="no such path")

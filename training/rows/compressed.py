@@ -1,4 +1,4 @@
-"""Open a file as a stream of bytes; a compressed file is decompressed, whatever its name is."""
+"""Open a file as a stream of bytes; a compressed file is decompressed, even if its name does not say so."""
 
 from pathlib import Path
 from typing import Any

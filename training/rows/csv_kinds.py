@@ -74,7 +74,7 @@ class Tally:
 
     @property
     def is_mixed(self) -> bool:
-        """Whether the numbers have different units: two currencies, or a percent sign on some of them only."""
+        """Whether the numbers have different units: two currencies, or a percent sign on only some numbers."""
         return len(self.signs - {""}) > 1 or {"", "%"} <= self.signs
 
     def kind(self) -> pa.DataType:

@@ -49,7 +49,7 @@ def open_csv(
     """Open text with a header line and one delimiter; `settings` and `spec` as in `open_rows`.
 
     Args:
-        sources: the files, if `path` is a folder. A column that only some of them have is empty in the others.
+        sources: the files, if `path` is a folder. A column that only some files have is empty in the others.
 
     Raises:
         DataError: a file is not such a table, or a cell is not of its column's kind; the error names the file or cell.

@@ -1,4 +1,4 @@
-"""Find the photos in a folder, and check that each can be read, before any of them becomes a row."""
+"""Find the photos in a folder, and check that each photo can be read, before the first photo becomes a row."""
 
 import os
 import re
@@ -81,7 +81,7 @@ class _Listing:
 
 
 def check_folder(folder: Path) -> Photos:
-    """Decode each photo under a folder once, in threads, and return those that can be read.
+    """Decode each photo under a folder once, in threads, and return the photos that can be read.
 
     The ending of its name decides whether a file is a photo. `._` files, in which macOS keeps attributes, are files of
     another type. A link to a folder is followed unless that folder was read before. A broken link is a photo that

@@ -169,7 +169,7 @@ def _item(source: Any, number: int) -> Any:
 def _checked(source: Any, number: int, shape: tuple[int, ...]) -> tuple[NDArray[Any], str | None, dict[str, Any]]:
     item = _parts(source, number)
     if item[0].shape != shape:
-        expected = f"values of shape {shape}, like those of item 0"
+        expected = f"values of shape {shape}, as in item 0"
         raise DataError(f"{_name(source)}, item {number}", expected=expected, found=f"shape {item[0].shape}")
     return item
 

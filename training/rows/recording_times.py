@@ -1,4 +1,4 @@
-"""The times of samples, as a table has them: numbers of seconds, or dates.
+"""The times of samples in a table: numbers of seconds, or dates.
 
 Numbers of 10^11 and more are milliseconds since 1970, of 10^14 and more microseconds, of 10^17 and more nanoseconds;
 smaller numbers are seconds. The first time of a file decides for the whole file.

@@ -110,7 +110,7 @@ def _open_source(path: Path, name: str, settings: DataConfig, *, strict: bool) -
 
     openers = {".npy": open_npy_recording, ".wav": open_wav, **dict.fromkeys(SOUND, open_sound)}
     if suffix not in openers:
-        expected = f"a recording: {' '.join(SUFFIXES)}, or a folder of them"
+        expected = f"a recording: {' '.join(SUFFIXES)}, or a folder of recordings"
         found = f"the file name extension {suffix}" if suffix else "no file name extension"
         raise DataError(str(path), expected=expected, found=found, remedy="Leave out --window to read rows.")
     for setting in ("time", "recording"):

@@ -61,7 +61,7 @@ class OpenTable:
 
 
 def check_names(path: Path, names: list[str], settings: DataConfig) -> None:
-    """Raise DataError for too many columns, a duplicate name, or a name that is almost that of the id or the label."""
+    """Raise DataError for too many columns, a duplicate name, or a name that is nearly the id's or the label's name."""
     if len(names) > MAX_COLUMNS:
         remedy = "Leave columns out, or save the numbers as an .npy array."
         raise DataError(str(path), f"at most {MAX_COLUMNS:,} columns", found=f"{len(names):,}", remedy=remedy)

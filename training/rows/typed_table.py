@@ -124,7 +124,7 @@ def _constant_fields(files: Sequence[TypedFile]) -> list[pa.Field]:
 
 
 def _batches(file: TypedFile, schema: pa.Schema, size: int, names: list[str] | None) -> Iterator[pa.RecordBatch]:
-    """Yield the rows of a file with the columns of the whole table, or with some of them."""
+    """Yield the rows of a file with all columns of the whole table, or with some columns."""
     wanted = schema.names if names is None else names
     present = set(file.schema.names)
     own = [name for name in wanted if name in present] or file.schema.names[:1]  # one column gives the count

@@ -51,7 +51,9 @@ def open_vectors(path: Path, files: Sequence[TypedFile], settings: DataConfig) -
     to_rows = _lists if _is_list(schema.field(names[0]).type) else _numbers
     payload = [name for name in schema.names if name not in {*names, settings.id}]
     fields = [name for name in payload if name != _PAYLOAD]
-    is_json = _PAYLOAD in payload and all(name.startswith(f"{_PAYLOAD}.") for name in fields)  # as an export has them
+    is_json = _PAYLOAD in payload and all(
+        name.startswith(f"{_PAYLOAD}.") for name in fields
+    )  # the columns of an export
     is_json = is_json and is_text(schema.field(_PAYLOAD).type)
     label = settings.label if settings.label in schema.names else ""
 

@@ -99,7 +99,7 @@ class Table:
         return 1 - features.index_select(1, self.missing_at)
 
     def with_categories(self, numbers: Tensor, others: Tensor) -> Tensor:
-        """(n, features): the numbers of the first argument, none of them missing, with the categories of the second."""
+        """(n, features): `numbers` has the numbers, of which none is missing, and `others` has the categories."""
         m = len(self.layout.numbers)
         present = numbers.new_zeros(len(numbers), m)
         return torch.cat([numbers[:, :m], present, others[:, self.layout.first_slot :]], dim=1)

@@ -1,7 +1,7 @@
 """Read a photo, and turn it into the pixels that an encoder reads: the same for a file and for a request.
 
 A photo is upright (its EXIF orientation is applied), in sRGB, and has one of four modes: L, RGB, RGBA, or F for grey
-pixels of more than 8 bits. In all of them 0 is black and 255 is white:
+pixels of more than 8 bits. In all modes, 0 is black and 255 is white:
 
 - 16 bits: 65,535 is white; each value is divided by 257. Pillow reads only the upper 8 bits of each channel of a color
   photo with 16 bits. The color profile of a grey photo with 16 bits has no effect.

@@ -211,7 +211,7 @@ def test_refuses_other_objects(source: Any, expected: str) -> None:
     [
         (
             lambda i: torch.ones(i + 1),
-            "Items, item 1: expected values of shape (1,), like those of item 0, found shape",
+            "Items, item 1: expected values of shape (1,), as in item 0, found shape",
         ),
         (lambda i: {"a": np.ones(1)} if i == 0 else {"b": 1}, "Items, item 1: expected a field with an array, as in"),
         (lambda i: np.array([1.0, np.nan]), "Items, row 0, column 1: expected a finite number"),
