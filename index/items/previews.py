@@ -100,10 +100,7 @@ class Previews:
         for first in range(0, len(self._places), BLOCK):
             starts, stops = self._places[first : first + BLOCK].T
             if not ((starts >= 0) & (starts <= stops) & (stops <= len(self._content))).all():
-                expected, found = (
-                    f"places in the {len(self._content):,} bytes of {CONTENT}",
-                    "a place outside of these bytes",
-                )
+                expected, found = f"places in the {len(self._content):,} bytes of {CONTENT}", "a place beyond the end"
                 raise ArtifactError(str(folder / PLACES), expected=expected, found=found)
 
 

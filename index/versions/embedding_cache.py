@@ -196,8 +196,8 @@ def _fields(count: int, digest: str, embeddings: bytes | memoryview) -> dict[str
 class _HeldOut:
     """Chooses rows to hold out of the index until it is measured: rows that the encoder was not trained on.
 
-    If the encoder was trained on other data, the rows are drawn evenly over all; of windows of recordings, neighboring
-    ones are drawn together. At most a tenth is held out.
+    If the encoder was trained on other data, the rows are drawn evenly over all; of windows of recordings, neighbors
+    are drawn together. At most a tenth is held out.
     """
 
     def __init__(self, rows: Rows, encoder: RowEncoder) -> None:

@@ -35,7 +35,7 @@ class ReadingOptions:
     time: Annotated[Names, _short("time", "The column of the times.", "NAME")] = None
     recording: Annotated[Names, _short("recording", "The column that names the recording.", "NAME")] = None
     rate: Annotated[Names, _short("rate", "Resample recordings to this many samples per second.", "RATE")] = None
-    normalize: Annotated[Names, _short("normalize", "Of each window: none, center or standard.", "KIND")] = None
+    normalize: Annotated[Names, _short("normalize", "How to scale a window: none, center, standard.", "KIND")] = None
     max_gap: Annotated[Names, _short("max_gap", "A gap longer than this splits a recording.", "TIME")] = None
     max_unreadable: Annotated[
         Names, _short("max_unreadable", "The share of photos that may be unreadable.", "SHARE")

@@ -26,7 +26,7 @@ def why(
     """Show what makes two current items alike, and what separates them.
 
     Lists the columns of a table, the tiles of a picture or the segments of a window, the strongest first. `alike`: how
-    much closer than two unrelated items the part makes the two items, as a share of the distance of unrelated items.
+    much closer the two items are because they share the part, as a share of the usual distance of unrelated items.
     `apart`: the part's share of the way from one item to the other. `differ`: the plain difference in standard
     deviations.
     """
