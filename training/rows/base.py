@@ -32,7 +32,7 @@ Number = np.float32 | np.float64 | np.int64 | np.uint64
 class Chunk:
     """Consecutive rows: their ids, their inputs (n, width), and their payloads.
 
-    If a source has no ids, the id of a row is its number as text. Training accepts duplicate ids, a version does not.
+    If a source has no ids, the id of a row is its number as text. In a version, ids must be unique.
     A source may read inputs of any numeric type; `Rows.chunks` yields float32 or float64.
     If the source has labels, the label of a row is `payload["label"]`. Labels are for evaluation, never for training.
     `previews` has a small WebP picture of each row if `Rows.with_previews` returned the rows; else it is empty.
