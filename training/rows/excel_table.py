@@ -24,8 +24,8 @@ __all__ = ["excel_file"]
 MAX_BYTES = 1 << 30
 """The greatest size of an uncompressed workbook; a sheet is read into memory."""
 MAX_CELLS = 1 << 26
-"""The most cells of a sheet, rows times columns: the reader needs memory for each, also for the empty cells between two
-cells that are far apart. A workbook of `MAX_BYTES` has fewer cells with values."""
+"""The most cells of a sheet, rows times columns: the reader needs memory for each cell, also for empty cells between
+two cells that are far apart. A workbook of `MAX_BYTES` has fewer cells with values."""
 _CELL = re.compile(rb"""<(?:\w+:)?c\s[^<>]*?\br=["']([A-Z]{1,3})(\d{1,7})["'][^<>]*(?<!/)>""")
 _LONGEST = 1 << 12
 """The most bytes of a cell's XML tag."""

@@ -47,7 +47,7 @@ def open_images(folder: Path, settings: DataConfig, spec: InputSpec | None = Non
 def open_photo_file(path: Path, settings: DataConfig, spec: InputSpec | None = None) -> Rows:
     """Open one photo as one row, as an encoder of photos reads it.
 
-    Raises DataError if the photo cannot be read, or without an encoder of photos: training needs more than one row.
+    Raises DataError if the photo cannot be read, or if there is no encoder of photos: training needs more than one row.
     """
     if spec is None or not isinstance(spec.transform, ImageTransform):
         found = "a single photo" if spec is None else "a photo, but the encoder reads other rows"

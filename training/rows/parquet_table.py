@@ -29,6 +29,6 @@ def parquet_file(source: TableFile) -> TypedFile:
 def _parquet(source: TableFile) -> pa_parquet.ParquetFile:
     """Open the file. The old timestamp type INT96 is read in microseconds: nanoseconds would wrap after the year 2262.
 
-    With a pre-buffer, Arrow would keep all row groups that were read in memory.
+    With a pre-buffer, Arrow would keep in memory all row groups that were read.
     """
     return pa_parquet.ParquetFile(source.path, pre_buffer=False, coerce_int96_timestamp_unit="us")

@@ -116,7 +116,7 @@ def windows_of(
 
 
 def _majority(codes: Integers) -> int:
-    """Return the most frequent of (window,) codes, or the earliest in the file of several; -1 without labels."""
+    """Return the most frequent of (window,) codes; if several are, the earliest in the file; -1 without labels."""
     if codes[0] == codes[-1] and (codes == codes[0]).all():
         return int(codes[0])
     found, counts = np.unique(codes[codes >= 0], return_counts=True)

@@ -164,7 +164,7 @@ def _rate(sources: list[Source], settings: DataConfig) -> float | None:
 
 
 def _rounded(rate: float) -> float:
-    """Return the rate with the fewest digits that change it by at most a millionth."""
+    """Round a rate to as few digits as possible; the result differs from the rate by at most a millionth."""
     return next(short for digits in range(1, 18) if abs((short := float(f"{rate:.{digits}g}")) - rate) <= 1e-6 * rate)
 
 
