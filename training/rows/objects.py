@@ -160,7 +160,7 @@ def _item(source: Any, number: int) -> Any:
     try:
         return source[number]
     except (LookupError, TypeError) as error:
-        expected = "a dataset with the items 0 to its length less 1"
+        expected = "an item at each position below the length"
         raise DataError(
             f"{_name(source)}, item {number}", expected, found=f"{type(error).__name__}: {error}"
         ) from error

@@ -217,7 +217,7 @@ def test_refuses_other_objects(source: Any, expected: str) -> None:
         (lambda i: np.array([1.0, np.nan]), "Items, row 0, column 1: expected a finite number"),
         (
             lambda i: [np.ones(1)][i],
-            "Items, item 1: expected a dataset with the items 0 to its length, found IndexError",
+            "Items, item 1: expected an item at each position below the length, found IndexError",
         ),
     ],
 )
