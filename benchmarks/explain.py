@@ -25,7 +25,7 @@ from numpy.random import Generator
 from benchmarks.report import Bar, Row, report, row
 from lookalike.index.ann.spec import Metric
 from lookalike.index.evaluation.explain import Explanation, compare
-from lookalike.index.evaluation.parts import Part, parts_of
+from lookalike.index.evaluation.input_parts import InputPart, parts_of
 from lookalike.index.versions.embed import embed
 from lookalike.index.versions.stored_inputs import StoredInputs
 from lookalike.training.array_types import Floats
@@ -96,7 +96,7 @@ def train_on(rows: Rows, run: Path) -> Encoder:
 def named_first(encoder: Encoder, rows: Rows, pairs: int, metric: Metric = "cosine") -> dict[str, Found]:
     """Measure with so many pairs for each kind of part; for a table, for each kind of column."""
     inputs, parts = read_sample(rows, COUNT, 0)[0], parts_of(encoder)
-    kinds: dict[str, list[Part]] = {}
+    kinds: dict[str, list[InputPart]] = {}
     for part in parts:
         kinds.setdefault(part.columns[0].kind if part.columns else part.kind, []).append(part)
     rng, found = np.random.default_rng(1), dict[str, Found]()
@@ -131,7 +131,7 @@ def distances_without(encoder: Encoder, pairs: int) -> dict[str, float]:
     return {name: total / pairs for name, total in sums.items()}
 
 
-def _measure(encoder: Encoder, inputs: Floats, made: list[tuple[Part, Floats]], metric: Metric) -> Found:
+def _measure(encoder: Encoder, inputs: Floats, made: list[tuple[InputPart, Floats]], metric: Metric) -> Found:
     ours, peer = 0, 0.0
     for part, pair in made:
         weights = _explain(encoder, inputs, pair, metric).weights
@@ -147,7 +147,7 @@ def _explain(encoder: Encoder, inputs: Floats, pair: Floats, metric: Metric) -> 
     return occlusion.explain(np.concatenate([embed(encoder, rows, metric) for rows in occlusion.blocks()]), metric)
 
 
-def _pair_with_one_part_in_common(inputs: Floats, parts: list[Part], common: Part, rng: Generator) -> Floats:
+def _pair_with_one_part_in_common(inputs: Floats, parts: list[InputPart], common: InputPart, rng: Generator) -> Floats:
     """Return (2, width): two random rows, the second with the part of the first; the other parts are drawn apart."""
     pair, deviations = inputs[rng.integers(len(inputs), size=2)], inputs.std(axis=0)
     for part in parts:
@@ -157,7 +157,7 @@ def _pair_with_one_part_in_common(inputs: Floats, parts: list[Part], common: Par
     return pair
 
 
-def _is_far(part: Part, values: Floats, deviations: Floats) -> bool:
+def _is_far(part: InputPart, values: Floats, deviations: Floats) -> bool:
     """Whether two parts, (2, m), differ by FAR, or have different words."""
     if part.columns and part.columns[0].kind != "numeric":
         return bool((values[0] != values[1]).any())

@@ -21,7 +21,7 @@ from lookalike.training.artifact.preprocess import fit_preprocessor
 from lookalike.training.config import TrainConfig, load_config
 from lookalike.training.rows import Chunk, Rows, open_rows, sketches
 from lookalike.training.sealed import seal
-from lookalike.training.transforms import Stretch, WindowTransform
+from lookalike.training.transforms import Interval, WindowTransform
 
 __all__ = [
     "ROOT",
@@ -225,6 +225,6 @@ def window_rows(count: int = 12, windows: int = 25, *, window: int = 8, hop: int
     return dataclasses.replace(made, shape=values.shape[1:], transform=transform, group="recording")
 
 
-def stretches(*counts: int, hop: int = 2, length: int = 4) -> list[Stretch | None]:
+def intervals(*counts: int, hop: int = 2, length: int = 4) -> list[Interval | None]:
     """`counts[0]` windows of a recording "0", `counts[1]` windows of a recording "1", ..., each overlaps the next."""
-    return [Stretch(str(n), i * hop, i * hop + length) for n, count in enumerate(counts) for i in range(count)]
+    return [Interval(str(n), i * hop, i * hop + length) for n, count in enumerate(counts) for i in range(count)]

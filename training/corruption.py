@@ -88,7 +88,7 @@ def build_corruption(
 ) -> Corruption | None:
     """Return the configured corruption of rows of shape `shape`; None if no row changes.
 
-    If `series` is true, the rows are windows of shape (length, channels), and a block is a stretch of time over all
+    If `series` is true, the rows are windows of shape (length, channels), and a block is an interval of time over all
     channels. Rows of a table also have columns hidden (`hide_columns`), with every corruption and with none, so that
     each encoder of a table can read a part of a row. Raises ConfigError for a share above 1, and for blocks if the rows
     are neither pictures nor windows.

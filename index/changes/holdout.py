@@ -46,11 +46,11 @@ def choose_holdout(
     if len(encoder.held_out) >= LISTED and len(seen):
         share = min(share, len(known) / len(seen))  # so that old and new rows are held out in equal shares
     new, held = ~np.isin(found, seen), np.isin(found, known)
-    if not len(snapshot.stretches):
+    if not len(snapshot.intervals):
         return np.flatnonzero(held | (new & _drawn(found, share, seed)))
     if new.sum() > 1:
-        held[new] = hold_out_recordings(list(compress(snapshot.stretches, new)), share, seed)
-        held &= ~(new & overlapping(snapshot.stretches, ~new & ~held))
+        held[new] = hold_out_recordings(list(compress(snapshot.intervals, new)), share, seed)
+        held &= ~(new & overlapping(snapshot.intervals, ~new & ~held))
     return np.flatnonzero(held & ~np.isin(found, found[~held]))
 
 

@@ -28,7 +28,7 @@ from lookalike.training.artifact.preprocess import Preprocessor
 from lookalike.training.errors import DataError
 from lookalike.training.progress import progress_bar
 from lookalike.training.rows import Chunk, Rows, sketches
-from lookalike.training.transforms import Stretch, stretch_of
+from lookalike.training.transforms import Interval, interval_of
 
 __all__ = ["ChampionRows", "Sketches", "TrainingSnapshot", "changes", "check_whole", "take_snapshot", "with_previews"]
 
@@ -95,7 +95,7 @@ class TrainingSnapshot:
         sequence: the last change of the log that is included.
         new, replaced, deleted: the numbers of rows that the log added to the source, replaced and deleted.
         unreadable: the number of items that the version's encoder cannot embed; they are left out, and stay in the log.
-        stretches: (rows,) the stretch of each row, if the rows are windows of recordings; else empty.
+        intervals: (rows,) the interval of each row, if the rows are windows of recordings; else empty.
         outside: (m,) rising, which rows have values outside the range that the version's encoder knows.
         clipped: these values.
     """
@@ -110,7 +110,7 @@ class TrainingSnapshot:
     unreadable: int
     outside: Integers
     clipped: Clipped
-    stretches: Sequence[Stretch | None] = ()
+    intervals: Sequence[Interval | None] = ()
 
 
 def take_snapshot(
@@ -125,7 +125,7 @@ def take_snapshot(
     put, deleted, unreadable = set[str](), set[str](), set[str]()
     log_outside, source_outside = _Outside(known), _Outside(known)
     log_sketches = [np.empty(0, np.uint64)]
-    stretches, of_log = list[Stretch | None](), list[Stretch | None]()
+    intervals, of_log = list[Interval | None](), list[Interval | None]()
     for batch in changes(store, upto, source.rows):
         puts = [change for change in batch if not change.is_delete]
         usable = readable(puts)
@@ -136,14 +136,14 @@ def take_snapshot(
         inputs = _inputs(puts, source.rows)[usable]
         log_sketches.append(sketches(inputs))
         log_outside.add(inputs, ids)
-        of_log += _stretches((json.loads(put.payload or "{}") for put in compress(puts, usable)), source.rows)
+        of_log += _intervals((json.loads(put.payload or "{}") for put in compress(puts, usable)), source.rows)
     changed, replaced, removed = put | deleted | unreadable, 0, 0
     source_sketches, unchanged = [np.empty(0, np.uint64)], [np.empty(0, np.bool_)]
     with progress_bar("reading", source.rows.count, "rows") as advance:
         for chunk in source.chunks():
             source_sketches.append(sketches(chunk.inputs))
             unchanged.append(np.array([name not in changed for name in chunk.ids], np.bool_))
-            stretches += _stretches(compress(chunk.payloads, unchanged[-1]), source.rows)
+            intervals += _intervals(compress(chunk.payloads, unchanged[-1]), source.rows)
             source_outside.add(chunk.inputs[unchanged[-1]], list(compress(chunk.ids, unchanged[-1])))
             replaced += sum(name in put for name in chunk.ids)
             removed += sum(name in deleted for name in chunk.ids)
@@ -171,13 +171,13 @@ def take_snapshot(
         unreadable=len(unreadable),
         outside=np.concatenate([source_outside.places, source_outside.count + log_outside.places]),
         clipped=log_outside.clipped.joined(source_outside.clipped),
-        stretches=stretches + of_log,
+        intervals=intervals + of_log,
     )
 
 
-def _stretches(payloads: Iterable[dict[str, Any]], rows: Rows) -> list[Stretch | None]:
-    """The stretch of each window; none if the rows are no windows of recordings."""
-    return [stretch_of(payload, rows.group) for payload in payloads] if rows.group else []
+def _intervals(payloads: Iterable[dict[str, Any]], rows: Rows) -> list[Interval | None]:
+    """The interval of each window; none if the rows are no windows of recordings."""
+    return [interval_of(payload, rows.group) for payload in payloads] if rows.group else []
 
 
 class _Outside:

@@ -5,16 +5,20 @@ Understanding Convolutional Networks", 2014; for a pair of embeddings: B. Dong, 
 for Content-Based Image Retrieval", 2019). Distances are squared Euclidean distances of embeddings; for embeddings of
 unit length, such a distance is 2 - 2 cosine.
 
-- apart: how much of the way from one item's embedding to the other's the embedding goes if its part is replaced by the
-  other item's, the mean of both directions. It is 0 for equal parts, and 1 for the only part that differs; for a linear
-  encoder, the sum over all parts is 1. It is negative if the difference hides differences of other parts.
-- alike: how far the embedding moves if the part is replaced by those of unrelated rows, one after the other, minus how
-  far it moves if it is replaced by the other item's. The unit is the mean distance of two unrelated rows. A part that
-  both items share has the most; it has 0 if all rows share it, as the black corners of photos, or if the encoder does
-  not use it. It is negative if the two differ more than unrelated rows. That the replacements are values of rows of the
-  data follows I. Covert, S. Lundberg and S.-I. Lee, "Explaining by Removing", 2021. Replacements are compared only with
-  others in the same item, so that the differences of the other parts, which would hide those of the part, cancel (as
-  in M. Hamilton et al., "Axiomatic Explanations for Visual Search, Retrieval, and Similarity Learning", 2022).
+- apart: replace the part of one item by the part of the other item. The embedding then moves some of the way to the
+  other item's embedding; `apart` is this share of the way, as the mean of both directions. `apart` is 0 for equal
+  parts, and 1 for the only part that differs; for a linear encoder, the sum over all parts is 1. `apart` is negative if
+  the difference of the part hides differences of other parts.
+- alike: replace the part by the parts of unrelated rows, one after the other, and measure how far the embedding moves.
+  Subtract how far it moves if the part is replaced by the part of the other item. The unit is the mean distance of two
+  unrelated rows. `alike` is high if both items share the part. `alike` is 0 if all rows share the part, as the black
+  corners of photos, or if the encoder does not use the part. `alike` is negative if the two parts differ more than the
+  parts of unrelated rows.
+
+The replacements are values of rows of the data (I. Covert, S. Lundberg and S.-I. Lee, "Explaining by Removing", 2021).
+Only replacements in the same item are compared, so that the differences of the other parts cancel; otherwise, these
+differences would hide the difference of the part (as in M. Hamilton et al., "Axiomatic Explanations for Visual Search,
+Retrieval, and Similarity Learning", 2022).
 """
 
 from collections.abc import Iterator
@@ -27,7 +31,7 @@ from numpy.typing import NDArray
 from lookalike.index.ann.spec import Metric
 from lookalike.index.ann.vectors import comparable
 from lookalike.index.errors import QueryError
-from lookalike.index.evaluation.parts import Part, parts_of
+from lookalike.index.evaluation.input_parts import InputPart, parts_of
 from lookalike.index.versions.stored_inputs import StoredInputs
 from lookalike.training.array_types import Doubles, Floats, Integers
 from lookalike.training.artifact.row_encoder import RowEncoder
@@ -37,9 +41,9 @@ from lookalike.training.tables.columns import to_json_rows
 __all__ = ["Explanation", "Occlusion", "Weight", "compare", "value_of"]
 
 ROWS = 2_048
-"""About as many rows are embedded for an explanation."""
+"""About how many rows are embedded for an explanation."""
 LEAST, MOST = 4, 32
-"""The least and the most rows whose parts replace those of an item."""
+"""The least and the most rows whose parts replace the part of an item."""
 SAMPLE = 512
 """Rows of the data that an explanation uses."""
 BLOCK_VALUES = 1 << 22
@@ -55,7 +59,7 @@ class Weight:
             1 for different categories, or if one value is missing.
     """
 
-    part: Part
+    part: InputPart
     alike: float
     apart: float
     difference: float
@@ -66,8 +70,9 @@ class Explanation:
     """The weights of all parts, in their order.
 
     Attributes:
-        score: of the two embeddings, in the unit of the metric.
-        distance: of the two embeddings, squared; `usual`: the mean of two unrelated rows'.
+        score: the score of the two embeddings, in the unit of the metric.
+        distance: the squared distance of the two embeddings.
+        usual: the mean squared distance of the embeddings of two unrelated rows.
     """
 
     score: float
@@ -87,12 +92,12 @@ class Occlusion:
     """
 
     pair: Floats
-    parts: list[Part]
+    parts: list[InputPart]
     sample: Floats
     count: int
 
     def blocks(self) -> Iterator[Floats]:
-        """Yield all rows to embed, (n, width) at a time: first the pair and unrelated rows, then those of each part."""
+        """Yield all rows to embed, in blocks (n, width): the pair, unrelated rows, then the rows for each part."""
         waiting = [np.concatenate([self.pair, self.sample[self._evenly()]])]
         for part in self.parts:
             waiting.append(self._replaced(part))
@@ -124,7 +129,7 @@ class Occlusion:
         score = np.sqrt(distance) if metric == "l2" else float(pair[0] @ pair[1])
         return Explanation(float(score), distance, usual, weights)
 
-    def _replaced(self, part: Part) -> Floats:
+    def _replaced(self, part: InputPart) -> Floats:
         """(2 + 2r, width): for each item, its row with the other item's part, then with the parts of r other rows.
 
         The other rows are chosen for each part: they are evenly spaced in the order of its values, or of the main
@@ -143,7 +148,7 @@ class Occlusion:
         """Return (2r,) evenly spaced positions in the sample; rows of a small sample are used several times."""
         return (2 * np.arange(2 * self.count) + 1) * len(self.sample) // (4 * self.count)
 
-    def _difference(self, part: Part, deviations: Doubles) -> float:
+    def _difference(self, part: InputPart, deviations: Doubles) -> float:
         a, b = self.pair[:, part.at].astype(np.float64)
         missing = np.isnan(a) | np.isnan(b)
         unequal = (a != b) & ~(np.isnan(a) & np.isnan(b))
@@ -164,7 +169,7 @@ def compare(encoder: RowEncoder, inputs: StoredInputs, pair: Floats) -> Occlusio
     return Occlusion(pair, parts, sample, count)
 
 
-def value_of(part: Part, row: NDArray[np.floating]) -> Any:
+def value_of(part: InputPart, row: NDArray[np.floating]) -> Any:
     """Return the value of a part of a row, (width,), with the origin, as JSON: None for a missing value.
 
     A field of several columns has a dict; a tile, a segment or values have the mean.
@@ -178,12 +183,12 @@ def value_of(part: Part, row: NDArray[np.floating]) -> Any:
 
 
 def _number(value: np.floating) -> float | None:
-    """Return the number with the fewest digits that the type of `value` does not tell from it; None for NaN."""
+    """Return the number with the fewest digits that is equal to `value` in the type of `value`; None for NaN."""
     return float(str(value)) if np.isfinite(value) else None
 
 
 def _deviations(sample: Floats) -> Doubles:
-    """(n, width) -> (width,), the standard deviation of the values that are not missing; 0 if there are none."""
+    """(n, width) -> (width,), the standard deviation of the values that are not missing; 0 if all are missing."""
     present = ~np.isnan(sample)
     count = np.maximum(present.sum(axis=0), 1)
     values = np.where(present, sample, 0).astype(np.float64)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.index.evaluation.explain import Explanation, Occlusion, value_of
-from lookalike.index.evaluation.parts import Part
+from lookalike.index.evaluation.input_parts import InputPart
 from lookalike.training.tables.origin import Origin, absolute
 
 __all__ = ["explanation_fields"]
@@ -18,8 +18,8 @@ def explanation_fields(
 ) -> dict[str, Any]:
     """Return {"score", "parts": [{"part", "kind", "place", "a", "b", "alike", "apart", "difference"}, ...]}.
 
-    The parts are in the order of `alike`, the highest first. A field of several columns, such as a date, has its value
-    in the item's payload, if that has the field.
+    The parts are in the order of `alike`, the highest first. The value of a field of several columns, such as a date,
+    is the value in the item's payload, if the payload has the field.
     """
     rows = list(zip(absolute(occlusion.pair, origin), payloads, strict=True))
     weights = sorted(explanation.weights, key=lambda weight: -weight.alike)
@@ -38,5 +38,5 @@ def explanation_fields(
     return {"score": explanation.score, "parts": parts}
 
 
-def _value(part: Part, row: NDArray[np.floating], payload: dict[str, Any]) -> Any:
+def _value(part: InputPart, row: NDArray[np.floating], payload: dict[str, Any]) -> Any:
     return payload[part.name] if len(part.columns) > 1 and part.name in payload else value_of(part, row)

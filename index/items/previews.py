@@ -33,7 +33,7 @@ _SAMPLE = 64
 
 
 def expected_bytes(rows: Rows) -> int:
-    """Return about how many bytes the previews of all rows have, from those of the first rows; 0 if there are none."""
+    """Estimate the bytes of the previews of all rows from the previews of the first rows; 0 without previews."""
     for chunk in rows.with_previews().read(_SAMPLE):
         return rows.count * sum(map(len, chunk.previews)) // max(1, len(chunk.ids))
     return 0
@@ -47,7 +47,7 @@ class PreviewWriter:
         self._count = 0
 
     def write(self, count: int, previews: list[bytes]) -> None:
-        """Append the previews of the next `count` items; an empty one, or an empty list, means no preview."""
+        """Append the previews of the next `count` items; an empty preview, or an empty list, means no preview."""
         sizes = [len(preview) for preview in previews] if previews else [0] * count
         self._append(CONTENT, b"".join(previews))
         self._append(_SEEN, np.array(sizes, np.int64).tobytes())
@@ -56,7 +56,7 @@ class PreviewWriter:
     def close(self, last: Booleans | None = None) -> None:
         """Write where each preview is; remove the files if no item has a preview.
 
-        `last`: (n,) which items come after all others, keeping their order; None means no items.
+        `last`: (n,) which items move behind all other items, in the same order; None moves no item.
         """
         if self._count and (self._folder / CONTENT).stat().st_size:
             self._write_places(np.zeros(self._count, np.bool_) if last is None else last)
@@ -91,16 +91,16 @@ class Previews:
         self._places = places
 
     def at(self, position: int) -> bytes:
-        """Return the preview of the item at a position, a WebP file; empty if it has none."""
+        """Return the preview of the item at a position, a WebP file; empty if the item has no preview."""
         start, stop = self._places[position].tolist()
         return self._content[start:stop]
 
     def check(self, folder: Path) -> None:
-        """Check every place, which `read_previews` does not do. Raises ArtifactError if one is outside of the file."""
+        """Check every place: `read_previews` does not. Raises ArtifactError if a place is outside of the file."""
         for first in range(0, len(self._places), BLOCK):
             starts, stops = self._places[first : first + BLOCK].T
             if not ((starts >= 0) & (starts <= stops) & (stops <= len(self._content))).all():
-                expected, found = f"places in the {len(self._content):,} bytes of {CONTENT}", "a place outside of them"
+                expected, found = f"places in the {len(self._content):,} bytes of {CONTENT}", "a place beyond the end"
                 raise ArtifactError(str(folder / PLACES), expected=expected, found=found)
 
 

@@ -1,7 +1,7 @@
-"""Which hits of a search in windows of recordings count once: a hit that overlaps a better hit is left out.
+"""Leave out hits of recordings that overlap a better hit (non-maximum suppression).
 
-The hits of a query are thinned in their order, best first. A hit stays if its stretch overlaps no hit that stays, and,
-if the query is an item, not the query's own stretch. An item without a stretch in its payload always stays.
+The hits of a query are thinned best first. A hit stays if its interval overlaps no better hit that stays. If the query
+is an item, a hit that overlaps the query does not stay either. An item without an interval in its payload always stays.
 """
 
 import json
@@ -19,22 +19,22 @@ from lookalike.index.limits import MAX_FOUND
 from lookalike.index.shown import truncate_repr
 from lookalike.training.array_types import Floats, Integers, Positions
 from lookalike.training.artifact.row_encoder import RowEncoder
-from lookalike.training.transforms import Stretch, WindowTransform, stretch_of
+from lookalike.training.transforms import Interval, WindowTransform, interval_of
 
-__all__ = ["FIRST", "Candidates", "StretchAt", "Thinning", "payload_stretch", "thinned", "thinning_for"]
+__all__ = ["FIRST", "Candidates", "IntervalAt", "Thinning", "payload_interval", "thinned", "thinning_for"]
 
 FIRST = 4
-"""Candidates for each hit at first; if too few of them stay, the search is repeated with FIRST times as many."""
+"""Candidates for each hit of the first search. If too few stay, the search is repeated with FIRST times as many."""
 MOST = MAX_FOUND - 2
-"""The most candidates of a query. If fewer than the limit of these stay, the query has fewer hits."""
+"""The most candidates of a query. If fewer candidates than the limit stay, the query has fewer hits."""
 _DURATION = re.compile(r"(\d+\.?\d*|\.\d+)(ms|s|min|h)", re.ASCII)
 _SECONDS = {"ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3_600.0}
 
 Candidates = Callable[[Integers, int, bool], tuple[Floats, Positions]]
 """The numbers of some queries, (m,), k, and whether to compare all items instead of searching the index -> scores and
-positions of their k nearest items, (m, at most k)."""
-StretchAt = Callable[[int], Stretch | None]
-"""The position of an item -> its stretch."""
+positions of the k nearest items of each query, (m, at most k)."""
+IntervalAt = Callable[[int], Interval | None]
+"""The position of an item -> its interval."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,8 @@ class Thinning:
 
     Attributes:
         distinct: whether a hit that overlaps a better hit is left out.
-        exclude: hits of the query's own recording are left out if they overlap the query, or are less than this far
-            from it, in the unit of start and end; None leaves out none of them.
+        exclude: a hit of the query's own recording is left out if it overlaps the query, or if its distance to the
+            query is less than this, in the unit of start and end; None leaves out no such hit.
     """
 
     distinct: bool = True
@@ -66,7 +66,8 @@ def thinning_for(
         exclude: a number, in the unit of start and end, or a time such as 30s.
         by_ids: whether the queries are items.
 
-    Raises QueryError if the encoder does not read windows, or `exclude` is wrong or the queries are no items.
+    Raises QueryError for these arguments if the encoder does not read windows, for `exclude` if the queries are not
+    items, and for a wrong value of `exclude`.
     """
     transform = encoder.transform
     if not isinstance(transform, WindowTransform):
@@ -97,24 +98,26 @@ def _distance(exclude: float | str, transform: WindowTransform) -> float:
     return float(distance)
 
 
-def payload_stretch(items: HasPayloads, position: int) -> Stretch | None:
-    """Return the stretch that an item's payload names."""
-    return stretch_of(json.loads(items.payload_json(position)))
+def payload_interval(items: HasPayloads, position: int) -> Interval | None:
+    """Return the interval that an item's payload names."""
+    return interval_of(json.loads(items.payload_json(position)))
 
 
 def thinned(
     first: tuple[Floats, Positions],
     find: Candidates,
-    stretch_at: StretchAt,
+    interval_at: IntervalAt,
     limit: int,
     thinning: Thinning,
     own: Positions | None,
 ) -> tuple[Floats, Positions]:
     """Return scores and positions, (n, limit), of the best hits that stay; NaN and -1 for no hit.
 
-    `first` are candidates of all n queries, best first, at least `limit` if there are as many items. `find` finds more;
-    it compares all items if the index has no more (the lists that it visits may be exhausted before all items are).
-    `own`, (n,), are the positions of the queries if they are items.
+    Args:
+        first: the candidates of all n queries, best first: at least `limit`, or all items.
+        find: finds more candidates. If the index returns too few items, because it visits only some of its lists, all
+            items are compared.
+        own: (n,) the positions of the queries, if the queries are items.
     """
     scores = np.full((len(first[0]), limit), np.nan, np.float32)
     positions = np.full(scores.shape, -1, np.int64)
@@ -122,9 +125,9 @@ def thinned(
     while len(waiting):
         short, dry = np.zeros(len(waiting), np.bool_), False
         for place, number in enumerate(waiting.tolist()):
-            query = None if own is None else stretch_at(int(own[number]))
+            query = None if own is None else interval_at(int(own[number]))
             row = candidates[1][place]
-            kept = _kept(row, stretch_at, limit, thinning, query)
+            kept = _kept(row, interval_at, limit, thinning, query)
             scores[number, : len(kept)], positions[number, : len(kept)] = candidates[0][place, kept], row[kept]
             ended = bool((row < 0).any())
             short[place] = len(kept) < limit and len(row) > 0 and not (ended and exact)
@@ -141,30 +144,30 @@ def thinned(
     return scores, positions
 
 
-def _kept(row: Positions, stretch_at: StretchAt, limit: int, thinning: Thinning, query: Stretch | None) -> list[int]:
+def _kept(row: Positions, interval_at: IntervalAt, limit: int, thinning: Thinning, query: Interval | None) -> list[int]:
     """Return the places of the first `limit` candidates that stay."""
     kept: list[int] = []
-    taken: dict[str, tuple[list[float], list[float]]] = {}  # the starts and ends of stretches that stay, in order
+    taken: dict[str, tuple[list[float], list[float]]] = {}  # the starts and ends of intervals that stay, in order
     near = query.widened(thinning.exclude) if query and thinning.exclude is not None else None
     for place, position in enumerate(row.tolist()):
         if position < 0 or len(kept) == limit:
             break
-        stretch = stretch_at(position)
-        if stretch:
-            if near and stretch.overlaps(near):
+        interval = interval_at(position)
+        if interval:
+            if near and interval.overlaps(near):
                 continue
-            if thinning.distinct and not _takes(stretch, taken.setdefault(stretch.recording, ([], []))):
+            if thinning.distinct and not _add(interval, taken.setdefault(interval.recording, ([], []))):
                 continue
         kept.append(place)
     return kept
 
 
-def _takes(stretch: Stretch, taken: tuple[list[float], list[float]]) -> bool:
-    """Add a stretch to the sorted starts and ends of stretches that do not overlap; False if it overlaps one."""
+def _add(interval: Interval, taken: tuple[list[float], list[float]]) -> bool:
+    """Add an interval to sorted, disjoint intervals (starts, ends); False if it overlaps one of these."""
     starts, ends = taken
-    place = bisect_left(starts, stretch.end)  # the stretches before this place begin before the new one ends
-    if place and ends[place - 1] > stretch.start:
+    place = bisect_left(starts, interval.end)  # the intervals before this place begin before the new one ends
+    if place and ends[place - 1] > interval.start:
         return False
-    starts.insert(place, stretch.start)
-    ends.insert(place, stretch.end)
+    starts.insert(place, interval.start)
+    ends.insert(place, interval.end)
     return True

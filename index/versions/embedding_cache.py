@@ -196,8 +196,8 @@ def _fields(count: int, digest: str, embeddings: bytes | memoryview) -> dict[str
 class _HeldOut:
     """Chooses rows to hold out of the index until it is measured: rows that the encoder was not trained on.
 
-    If the encoder was trained on other data, the rows are drawn evenly over all; of windows of recordings, a stretch is
-    drawn. At most a tenth is held out.
+    If the encoder was trained on other data, the rows are drawn evenly over all; of windows of recordings, neighbors
+    are drawn together. At most a tenth is held out.
     """
 
     def __init__(self, rows: Rows, encoder: RowEncoder) -> None:
@@ -241,7 +241,7 @@ class _HeldOut:
 
 
 def _drawn(count: int, most: int, series: bool) -> Integers:
-    """(most,) rising: a random choice of the numbers 0 to count - 1; of windows, which overlap, a random stretch."""
+    """(most,) rising: a random choice of the numbers 0 to count - 1; of windows, which overlap, consecutive numbers."""
     generator = np.random.default_rng(0)
     if series:
         return int(generator.integers(count - most + 1)) + np.arange(most)

@@ -1,8 +1,8 @@
-"""The novelty of parts of rows: each is compared with held-out rows that lack the same columns.
+"""The novelty of parts of rows: a part is compared with held-out rows that lack the same columns.
 
-A row that lacks more columns than nearly all held-out rows is a part. Missing columns move an embedding away from those
-of whole rows, so among whole rows a part is always novel. Instead, the same columns of some held-out rows are hidden,
-and the errors and distances of these rows calibrate the p-values (index.versions.novelty) of such parts.
+A row is a part if it lacks more columns than nearly all held-out rows. Missing columns move an embedding away from the
+embeddings of whole rows, so compared with whole rows, every part is novel. Instead, the same columns of some held-out
+rows are hidden. The errors and distances of these rows calibrate the p-values (index.versions.novelty) of the part.
 """
 
 from functools import lru_cache
@@ -22,14 +22,14 @@ __all__ = ["PartNovelty"]
 USUAL = 0.99
 """The share of the held-out rows that lack no more columns than a row that is not a part."""
 SAMPLES = ((32, 256), (128, 64))
-"""Held-out rows that are masked for each set of columns, if a search has at most so many sets."""
+"""(most sets of missing columns in a search, number of held-out rows that are masked for each set)."""
 LEAST = 16
-"""Held-out rows that are masked for each of more sets of columns."""
+"""The number of held-out rows that are masked for each set, if a search has more sets."""
 CACHED = 1_024
 
 
 class PartNovelty:
-    """Calibrates the novelty of parts of rows, when it is needed, and keeps it for each set of columns."""
+    """Calibrates the novelty of parts of rows: once for each set of missing columns, when a search needs it."""
 
     def __init__(self, encoder: RowEncoder, base: Base, held: Floats, places: Positions) -> None:
         """`held`: (m, width) raw rows that the encoder was not trained on; `places`: (m,), their items in the base."""

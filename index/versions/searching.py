@@ -20,7 +20,7 @@ from lookalike.index.ann.vectors import VectorIndex
 from lookalike.index.items.filters import Filter
 from lookalike.index.items.table import ItemTable
 from lookalike.index.limits import MAX_FOUND, MAX_LIMIT, check_limit
-from lookalike.index.versions.distinct import FIRST, MOST, Thinning, payload_stretch, thinned
+from lookalike.index.versions.distinct import FIRST, MOST, Thinning, payload_interval, thinned
 from lookalike.index.versions.embed import in_metric
 from lookalike.index.versions.novelty import NEIGHBORS, Novelty, encode_with_errors, local_distances
 from lookalike.training.array_types import Booleans, Doubles, Floats, Integers, Positions
@@ -42,7 +42,7 @@ EXACT = 100_000
 """At most this many allowed items are compared with the query one by one, which takes some milliseconds."""
 EDGE = 2e-6  # The relative error of a score that an index computes in float32
 CACHED_FILTERS = 4  # The number of filters whose allowed items are cached
-CACHED_STRETCHES = 1 << 16  # The number of items whose stretch is cached
+CACHED_INTERVALS = 1 << 16  # The number of items whose interval is cached
 
 Find = Callable[[Floats, int], Positions]
 """(n, dim) queries and k -> the positions of k nearest items or more, (n, >= k); -1 for no item."""
@@ -146,8 +146,8 @@ class Searcher:
         self._encoder = encoder
         self._novelty = novelty
         self._of_parts = of_parts
-        self._stretch_at = lru_cache(CACHED_STRETCHES)(
-            partial(payload_stretch, space)
+        self._interval_at = lru_cache(CACHED_INTERVALS)(
+            partial(payload_interval, space)
         )  # a position's item never changes
 
     def search(
@@ -181,7 +181,7 @@ class Searcher:
                 of_these = None if own is None else own[numbers]
                 return self._others(embeddings[numbers], k, filter_, of_these, exact=exact)
 
-            scores, positions = thinned((scores, positions), find, self._stretch_at, limit, thinning, own)
+            scores, positions = thinned((scores, positions), find, self._interval_at, limit, thinning, own)
         novelty = self._novelty.p_values(errors, distances)
         if self._of_parts is not None and rows is not None:
             for numbers, of_these in self._of_parts(rows):

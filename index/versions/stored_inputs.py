@@ -3,7 +3,7 @@
 inputs.npy   uint8 or float32 (n, width), in the order of the index: uint8 if every value is a whole number from 0 to
              255, as in photos; else float32, minus the encoder's origin, NaN for a missing value
 
-A search does not read them. `lookalike build --no-inputs` leaves the file out.
+A search does not read the inputs. `lookalike build --no-inputs` leaves the file out.
 """
 
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ __all__ = ["INPUTS", "InputWriter", "StoredInputs", "read_inputs", "size_line"]
 
 INPUTS = "inputs.npy"
 COPIED = 1 << 24
-"""About as many bytes are copied at a time."""
+"""About how many bytes are copied at a time."""
 PROBED = 64
 _SEEN = "inputs.seen"
 _KINDS: tuple[np.dtype[Any], ...] = (np.dtype(np.uint8), np.dtype("<f4"))
@@ -75,7 +75,7 @@ class InputWriter:
         self._file.close()
 
     def finish(self, last: Booleans | None = None) -> None:
-        """Complete the file. `last`: (count,) which inputs to move after all others; None means none."""
+        """Complete the file. `last`: (count,) which inputs move behind all other inputs; None moves no input."""
         self._file.close()
         seen, path = self._folder / _SEEN, self._folder / INPUTS
         if last is None or not last.any():
@@ -100,7 +100,7 @@ class InputWriter:
         seen.replace(old)
         self._file = _begin(seen, self._shape, self._kind)
         with old.open("rb") as source:
-            source.seek(self._file.tell())  # the two heads have the same length
+            source.seek(self._file.tell())  # the headers of both files have the same length
             while block := source.read(min(COPIED, before - source.tell())):
                 self._file.write(np.frombuffer(block, np.uint8).astype(self._kind).data)
         old.unlink()
@@ -116,7 +116,7 @@ def read_inputs(folder: Path, count: int, width: int) -> StoredInputs:
 
 
 def size_line(rows: Rows) -> str:
-    """Return how much space the inputs of these rows take in a version; reads the first rows."""
+    """Return a line about the size of these rows' inputs in a version; reads the first rows."""
     first = next(rows.chunks(PROBED)).inputs
     size = rows.count * rows.width * (1 if is_bytes(first) else 4)
     return f"the version stores the items' inputs in {size / 1e6:,.1f} MB; --no-inputs leaves them out"

@@ -14,10 +14,10 @@ T = TypeVar("T")
 
 
 async def in_time(request: Request, work: Coroutine[None, None, T], *, cancels: bool) -> T:
-    """Wait for all steps of the work no longer than a call may take.
+    """Wait for the result of the work until the deadline of a call.
 
-    If it takes longer, `cancels` stops the work; otherwise the work, such as a change, continues to its end. Raises
-    DeadlineError.
+    Raises DeadlineError after the deadline. If `cancels` is true, the work is then cancelled; if not, the work, such as
+    a change, continues to its end.
     """
     seconds: float = request.app.state.settings.deadline_seconds
     task = asyncio.ensure_future(work)

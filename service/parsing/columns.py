@@ -17,8 +17,8 @@ from lookalike.service.errors import RequestError, TooLargeError, truncate_repr
 from lookalike.training.array_types import Doubles, Floats
 from lookalike.training.artifact.row_encoder import RowEncoder
 from lookalike.training.tables.columns import CODE, PARSED, TEXT_PARTS, TIME_PARTS, Column, fields_of
+from lookalike.training.tables.field_parts import code_texts, encode_parts
 from lookalike.training.tables.origin import minus_base
-from lookalike.training.tables.parts import code_texts, encode_parts
 
 __all__ = ["TableInputs"]
 

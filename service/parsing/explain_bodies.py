@@ -27,7 +27,7 @@ class ExplainQuery:
     Attributes:
         ids: two ids, or the id of the second item.
         rows: (1, width) float32, the first item's input, minus the encoder's origin; (0, 0) if there are two ids.
-        photos: the first item's photo, which is not decoded yet; then the rows are (1, 0).
+        photos: the first item's photo, which is not decoded yet (the rows are then (1, 0)); empty without a photo.
     """
 
     ids: list[str]

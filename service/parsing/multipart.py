@@ -17,12 +17,12 @@ __all__ = ["Part", "read_parts"]
 
 SPARE_PARTS = 8
 """Parts that a body may have besides its files."""
-logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # it warns of each wrong form, besides raising
+logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # a wrong form raises an error, and logs a warning too
 
 
 @dataclass(frozen=True)
 class Part:
-    """A part of a form: the name of its field, the name of its file (None if it is no file), and its content."""
+    """A part of a form: the name of its field, the name of its file (None for a field), and its content."""
 
     name: str
     file: str | None
@@ -38,7 +38,7 @@ def read_parts(body: Body, content_type: str, most: int) -> list[Part]:
 
     Raises:
         MalformedError: there is no boundary, the body is damaged or incomplete, or a name is not UTF-8.
-        TooLargeError: there are more than `most` files, and a few other parts.
+        TooLargeError: there are more than `most` files and SPARE_PARTS other parts.
     """
     boundary = parse_options_header(content_type)[1].get(b"boundary")
     if not boundary:
@@ -51,7 +51,7 @@ def read_parts(body: Body, content_type: str, most: int) -> list[Part]:
     except FormParserError as error:
         raise MalformedError("body", expected="multipart/form-data", found=str(error)[:100]) from error
     if not found.is_whole:
-        raise MalformedError("body", expected="multipart/form-data with a last boundary", found="its beginning only")
+        raise MalformedError("body", expected="multipart/form-data with a last boundary", found="only the beginning")
     return [_part(number, *part) for number, part in enumerate(found.parts)]
 
 
@@ -65,7 +65,7 @@ class _Parts:
         self._field, self._value = b"", b""
 
     def callbacks(self) -> "MultipartCallbacks":
-        """The methods by the names of the parser's events."""
+        """Return the methods by the names of the parser's events."""
         return {
             "on_part_begin": self._part_begin,
             "on_part_data": self._part_data,

@@ -1,9 +1,9 @@
-"""Bodies of photos: a body that is one photo, or a form with several; the other fields are in the query string.
+"""Bodies of photos: a body that is one photo, or a form with photos; the other fields are in the query string.
 
-These functions run in a thread, because to split a form of 60 MB takes 0.2 seconds.
+These functions run in a thread, because splitting a form of 60 MB takes 0.2 seconds.
 
-Of `PUT /items`, a form has all items: each file is an item. Its id is the name of the file, or is in the form's field
-`ids`, a JSON list with an id for each file. The field `payloads` is a JSON list with an object for each file.
+In a form for `PUT /items`, each file is an item. Its id is the name of the file, or is in the form's field `ids`: a
+JSON list with an id for each file. The field `payloads` is a JSON list with an object for each file.
 """
 
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ from lookalike.service.parsing.rows import FIELD_BYTES, RequestLimits
 __all__ = ["PhotoBody", "decode_photo_embed", "decode_photo_items", "decode_photo_search"]
 
 _FIELDS = {"ids": 12 * MAX_ID, "payloads": 2 * MAX_PAYLOAD}
-"""The fields of a form that are no files, with the most bytes of each element: an escaped character has 12."""
+"""The fields of a form that are not files, with the most bytes of each element: an escaped character has 12 bytes."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class PhotoBody:
         return self.content_type.partition(";")[0].strip().lower() == MULTIPART
 
     def photos(self, limits: RequestLimits) -> list[Photo]:
-        """The photo that is the body, or the files of a form; the form may have no other parts.
+        """Return the photo that is the body, or the files of a form; the form may have no other parts.
 
         Raises as `check_photos` and `read_parts` do.
         """
@@ -91,7 +91,7 @@ def decode_photo_items(body: PhotoBody, limits: RequestLimits) -> ItemBatch:
         return photo_batch([request.id], body.photos(limits), [request.payload])
     if body.params:
         raise RequestError(
-            min(body.params)[:64], expected="ids and payloads in the form", found="it in the query string"
+            min(body.params)[:64], expected="ids and payloads in the form", found="a field in the query string"
         )
     check_photos(1, "body", limits)
     parts = read_parts(body.content, body.content_type, limits.max_rows)
@@ -111,13 +111,13 @@ def _check_kind(name: str, values: list[Any], kind: type, expected: str) -> None
 
 
 def _lists(parts: list[Part], count: int) -> dict[str, list[Any]]:
-    """The form's fields that are no files: JSON lists with `count` elements each."""
+    """Return the form's fields that are not files: JSON lists with `count` elements each."""
     lists: dict[str, list[Any]] = {}
     for part in parts:
         if part.file is not None:
             continue
         if part.name not in _FIELDS or part.name in lists:
-            found = "it twice" if part.name in lists else "a field that is no file"
+            found = "the field twice" if part.name in lists else "a field that is no file"
             raise RequestError(part.name[:64] or "body", expected=f"files, {' and '.join(_FIELDS)}", found=found)
         most = FIELD_BYTES + count * _FIELDS[part.name]
         if len(part.content) > most:

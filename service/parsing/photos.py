@@ -1,7 +1,7 @@
 """The photos of a request: a body that is one photo, the files of a form, or base64 in JSON.
 
 Photos are decoded in a thread (service.serving.photo_reader), because each takes milliseconds. The first bytes of a
-photo decide on its format, as a form and JSON may not name it.
+photo decide on its format, because forms and JSON often do not name the format.
 """
 
 import binascii
@@ -35,8 +35,8 @@ class Photo:
     """A photo that is not decoded yet.
 
     Attributes:
-        field: its place in the request, for errors.
-        content: the bytes of the file, or the same in base64.
+        field: the photo's place in the request, for errors.
+        content: the bytes of the file, or these bytes in base64.
     """
 
     field: str
@@ -45,7 +45,7 @@ class Photo:
 
 @dataclass(frozen=True)
 class PhotoRows:
-    """Decoded photos: raw rows (n, width) float32, and n previews as WebP files if they were wanted."""
+    """Decoded photos: raw rows (n, width) float32, and n previews as WebP files if the caller wanted previews."""
 
     rows: Floats
     previews: list[bytes]
@@ -64,11 +64,11 @@ def photos_of_json(texts: Sequence[str], at: str, limits: RequestLimits) -> list
 
 
 def check_photos(count: int, name: str, limits: RequestLimits) -> None:
-    """Check that a call may have so many photos.
+    """Check that a call may have `count` photos.
 
     Raises:
-        RequestError: there is no photo, or the version has no encoder, or one that was not trained on photos.
-        TooLargeError: there are too many for a call, or for the memory.
+        RequestError: there is no photo, or the version has no encoder, or its encoder was not trained on photos.
+        TooLargeError: there are too many photos for a call, or for the memory.
     """
     remedy = "A search accepts `embeddings` or `ids`, and an item has an `embedding`."
     limits.check_embeds(name, remedy, found="a photo")
@@ -102,7 +102,7 @@ def decode_photos(
 
 
 def _decode(photo: Photo, transform: ImageTransform, max_pixels: int, *, preview: bool) -> tuple[Floats, bytes]:
-    """The row of a photo, (width,) float32, and its preview, if it is wanted."""
+    """Return the row of a photo, (width,) float32, and the photo's preview, or no bytes without `preview`."""
     from lookalike.training.transforms import photos  # loads Pillow
 
     content = _from_base64(photo.content, photo.field) if isinstance(photo.content, str) else bytes(photo.content)

@@ -89,15 +89,15 @@ MinSequence = Annotated[
 Distinct = Annotated[
     bool,
     Field(
-        description="Of windows of recordings: whether a hit that overlaps a better hit is left out; true by default. "
+        description="For windows of recordings: whether a hit that overlaps a better hit is left out; true by default. "
         "Other items have no recordings.",
     ),
 ]
 _EXCLUDE = {
     "type": ["number", "string"],
-    "description": "Of windows of recordings, in a search by ids: hits of the query's own recording are left out if "
-    "they are less than this far from it, in seconds (in samples without a clock) or as a time such as 30s. By "
-    "default, those that overlap the query are left out.",
+    "description": "For windows of recordings, in a search by ids: a hit of the query's own recording is left out if "
+    "its distance to the query is less than this: a number of seconds (of samples without a clock), or a time such as "
+    "30s. By default, a hit that overlaps the query is left out.",
 }
 Exclude = Annotated[Any, WithJsonSchema(_EXCLUDE)]
 

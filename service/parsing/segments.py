@@ -1,8 +1,8 @@
-"""Segments of recordings in a request: each has a window's length, or is longer and is cut into windows.
+"""Segments of recordings in a request: a segment is as long as a window, or is longer and is cut into windows.
 
-The windows of a longer segment start every `hop` samples of the encoder's transform. Samples are in the encoder's rate,
-and raw: normalizing windows is part of the encoder. A missing sample is null, or NaN in an .npy; it is filled as in a
-file (training.transforms.segments).
+The windows of a longer segment start every `hop` samples of the encoder's transform. Samples have the encoder's rate,
+and are raw: normalizing windows is part of the encoder. A missing sample is null, or NaN in an .npy body. Missing
+samples are filled as in a file (training.transforms.cut_windows).
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from lookalike.service.errors import RequestError, TooLargeError, truncate_repr
 from lookalike.training.array_types import Doubles
 from lookalike.training.transforms import WindowTransform
-from lookalike.training.transforms.segments import cut, decimals, filled, shown, starts_of, usable
+from lookalike.training.transforms.cut_windows import cut, decimals, filled, start_text, starts_of, usable
 
 __all__ = ["SegmentWindow", "Segments", "cut_segments", "filled_windows", "window_items"]
 
@@ -24,11 +24,11 @@ _LARGEST = float(np.finfo(np.float32).max)
 
 @dataclass(frozen=True)
 class SegmentWindow:
-    """The place of a window.
+    """The place of a window in a request.
 
     Attributes:
-        input: the number of its segment in the request.
-        start, end: when it begins and ends in its segment: in seconds if the encoder has a rate, else in samples.
+        input: the number of the window's segment in the request.
+        start, end: the window's place in the segment: in seconds if the encoder has a rate, else in samples.
         is_whole: whether the segment has exactly a window's length.
     """
 
@@ -47,7 +47,7 @@ class Segments:
 
     @property
     def described(self) -> tuple[SegmentWindow, ...]:
-        """The windows, for an answer; empty if each segment is one window, in the order of the request."""
+        """The windows, for an answer; empty if each segment is one window, because the request has the same order."""
         return () if all(window.is_whole for window in self.windows) else self.windows
 
 
@@ -59,7 +59,7 @@ def cut_segments(values: Any, transform: WindowTransform, most: int, at: str) ->
         at: the field of segment {}, for errors.
 
     Raises:
-        RequestError: a segment is not such a list, is shorter than a window, or misses too many samples.
+        RequestError: a segment is not such a list, is shorter than a window, or lacks too many samples.
         TooLargeError: there are too many windows.
     """
     segments = [_samples(value, transform, at.format(number)) for number, value in enumerate(values)]
@@ -80,7 +80,7 @@ def cut_segments(values: Any, transform: WindowTransform, most: int, at: str) ->
 
 
 def filled_windows(rows: NDArray[Any], transform: WindowTransform, at: str) -> NDArray[Any]:
-    """Fill the missing samples of (n, width) windows. Raises RequestError if a window misses too many."""
+    """Fill the missing samples of (n, width) windows. Raises RequestError if a window lacks too many samples."""
     if rows.dtype.kind != "f" or not np.isnan(rows).any():
         return rows
     windows = rows.reshape(-1, *transform.shape).copy()  # (n, window, channels)
@@ -94,17 +94,18 @@ def filled_windows(rows: NDArray[Any], transform: WindowTransform, at: str) -> N
 def window_items(
     ids: list[str], payloads: list[dict[str, Any]], segments: Segments, transform: WindowTransform
 ) -> tuple[list[str], list[dict[str, Any]]]:
-    """Return the id and the payload of each window: those of its segment, or for a longer one `id@start`.
+    """Return the id and the payload of each window.
 
-    The payload of a window of a longer segment also has its recording, which is the segment's id unless the payload
-    names one, its start and its end.
+    A segment that is one window gives its id and its payload to the window. A window of a longer segment has the id
+    `id@start`, and its payload also has `start`, `end` and `recording`: the segment's id, unless the payload names a
+    recording.
     """
     names, fields = [], []
     for window in segments.windows:
         name, payload = ids[window.input], payloads[window.input]
         if not window.is_whole:
             payload = {"recording": name, **payload, "start": window.start, "end": window.end}
-            name = f"{name}@{shown(window.start, transform.rate)}"
+            name = f"{name}@{start_text(window.start, transform.rate)}"
         names.append(name)
         fields.append(payload)
     return names, fields
@@ -127,7 +128,7 @@ def _samples(value: Any, transform: WindowTransform, place: str) -> Doubles:
         expected = f"a list of {window} samples or more, each a list of {channels} numbers; or {window * channels}"
         expected += " numbers, sample after sample"
         raise RequestError(place, expected=expected, found=_found(value, channels))
-    if not set(map(type, flat)) <= _TYPES:  # as a bool is no number
+    if not set(map(type, flat)) <= _TYPES:  # a bool is an int for isinstance, but not a number here
         number, wrong = next((number, each) for number, each in enumerate(flat) if type(each) not in _TYPES)
         raise RequestError(place, expected="numbers or null", found=f"{truncate_repr(wrong)} at value {number}")
     try:
@@ -153,12 +154,12 @@ def _is_nested(value: list[Any]) -> bool:
 
 
 def _is_ambiguous(flat: list[Any], transform: WindowTransform) -> bool:
-    """Whether a flat list could be another number of samples: only one channel may be longer than a window."""
+    """Whether a flat list could be read in several ways: with several channels, it must be exactly one window."""
     return len(transform.channels) > 1 and len(flat) != transform.window * len(transform.channels)
 
 
 def _flat(value: Any, channels: int) -> list[Any] | None:
-    """The values of a flat list, or of lists of `channels` values; None for anything else."""
+    """Return the values of a flat list, or of lists of `channels` values; None for any other value."""
     if not isinstance(value, list):
         return None
     if not _is_nested(value):

@@ -157,7 +157,7 @@ def test_a_block_is_equally_likely_at_every_place() -> None:
 
 
 @given(length=st.integers(1, 40), channels=st.integers(1, 4), level=st.floats(0, 1))
-def test_a_block_of_a_window_is_one_stretch_of_time_over_all_channels(length: int, channels: int, level: float) -> None:
+def test_a_block_of_a_window_is_one_interval_over_all_channels(length: int, channels: int, level: float) -> None:
     low = -torch.arange(1.0, length * channels + 1)
     scaling = Preprocessor("none", 0 * low, low / low, low, -low)
     seen = built("blocks", level, scaling, (length, channels), series=True)(torch.zeros(5, len(low)), seeded())

@@ -1,4 +1,4 @@
-"""The artifact without an encoder: the rows are embeddings already, and its folder has only a manifest."""
+"""The artifact for rows that are embeddings already: it has no encoder, and its folder has only a manifest."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -30,7 +30,7 @@ class GivenVectors(RowEncoder):
     kind = "none"
 
     def encode(self, rows: Floats) -> Floats:
-        """(n, dim) -> a copy."""
+        """(n, dim) -> a copy of the rows, float32."""
         return np.array(rows, np.float32)
 
     def first_refused(self, rows: Floats) -> Refusal | None:
@@ -63,7 +63,7 @@ class VectorsManifest(Fields):
 def write_vectors(folder: Path, rows: Rows, *, directions: bool) -> None:
     """Write and seal an artifact for embeddings like `rows` in the empty `folder`.
 
-    Raises DataError if a row is no vector, or is too long.
+    Raises DataError as `check_vectors` does.
     """
     check_vectors(rows)
     settings, usual = rows.settings or DataConfig(), DataConfig()
@@ -74,7 +74,7 @@ def write_vectors(folder: Path, rows: Rows, *, directions: bool) -> None:
 
 
 def check_vectors(rows: Rows) -> None:
-    """Raises DataError if a row is no vector, or is longer than MAX_DIM."""
+    """Raise DataError if the rows are not vectors, or are longer than MAX_DIM."""
     if len(rows.shape) != 1 or not 0 < rows.width <= MAX_DIM:
         expected = f"vectors of 1 to {MAX_DIM:,} numbers"
         raise DataError(rows.name, expected=expected, found=f"rows of shape {rows.shape}")

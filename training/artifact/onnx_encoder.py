@@ -1,7 +1,7 @@
 """The artifact of an ONNX model: model.onnx, and a manifest with the shape of its input.
 
-Rows are not scaled: the model gets the pixels of a photo from 0 to 255, and the numbers of a table. A model that needs
-scaling has to contain it.
+Rows are not scaled: the model reads the pixels of a photo from 0 to 255, and the numbers of a table. A model that needs
+scaled rows must contain the scaling.
 """
 
 import dataclasses
@@ -46,7 +46,7 @@ _Shape = Annotated[list[_Size], Field(min_length=1, max_length=8)]
 
 
 class OnnxManifest(Fields):
-    """The manifest. A row is reshaped to `model_shape`, after its last axis was moved first if `channels_first`."""
+    """The manifest. A row is reshaped to `model_shape`; before, its last axis is moved first if `channels_first`."""
 
     format: str
     kind: Literal["onnx"]
@@ -109,7 +109,7 @@ class OnnxEncoder(RowEncoder):
 
 
 def reading_settings(path: Path, settings: DataConfig) -> DataConfig:
-    """Return the settings for photos of the size that a model reads; unchanged if it reads no one size.
+    """Return the settings for photos of the size that a model reads; unchanged if the model does not read one size.
 
     Raises ArtifactError if the model cannot be used.
     """
@@ -134,7 +134,7 @@ def write_onnx(folder: Path, model: Path, rows: Rows) -> None:
 
     Raises:
         ArtifactError: the model cannot be used, or fails.
-        DataError: its input does not have the shape of the rows, or they are no numbers.
+        DataError: the model's input does not fit the shape of the rows, or a column has no numbers.
         ExportError: the embedding of a row depends on the other rows of its batch.
     """
     shutil.copyfile(model, folder / _MODEL)
@@ -161,8 +161,8 @@ def write_onnx(folder: Path, model: Path, rows: Rows) -> None:
     if not np.isfinite(together).all():
         row = int(np.flatnonzero(~np.isfinite(together).all(axis=1))[0])
         raise DataError(f"{rows.name}, row {row}", "a row with a finite embedding", f"NaN or infinity from {model}")
-    remedy = "Export the model in eval mode: dropout and batch statistics make it depend on the batch."
-    check_same(together, alone, names=("those of one batch", "single rows'"), remedy=remedy)
+    remedy = "Export the model in eval mode: dropout and batch statistics make an embedding depend on the batch."
+    check_same(together, alone, names=("one batch's", "single rows'"), remedy=remedy)
     seal(folder, FORMAT, {"kind": OnnxEncoder.kind, **header})
 
 
@@ -191,7 +191,7 @@ def _assembled(header: dict[str, Any], digest: str, path: Path, model: OnnxModel
 
 
 def _device(name: DeviceName) -> torch.device:
-    """CUDA if onnxruntime has it. Raises ConfigError if `cuda` is not available."""
+    """Return CUDA if onnxruntime can use it, else the CPU. Raises ConfigError if `cuda` is not available."""
     if name == "cpu":
         return torch.device("cpu")
     has_cuda = "CUDAExecutionProvider" in library("onnxruntime").get_available_providers()
@@ -205,7 +205,7 @@ def _device(name: DeviceName) -> torch.device:
 
 @contextmanager
 def _named(model: Path) -> Iterator[None]:
-    """Errors about the copy of a model, or its output, name the user's file."""
+    """Name the user's file in errors about the copy of the file, or about the output of the copy."""
     try:
         yield
     except ArtifactError as error:
@@ -214,7 +214,7 @@ def _named(model: Path) -> Iterator[None]:
 
 
 def _layout(model: OnnxModel, rows: Rows) -> tuple[tuple[int, ...], bool]:
-    """The shape of a row as the model reads it, and whether the channels move first. Raises DataError if none fits."""
+    """Return the shape of a row for the model, and whether the channels move first; DataError if no shape fits."""
     shape = tuple(rows.shape)
     moved = (shape[-1], *shape[:-1])
     for fed, channels_first in (
@@ -231,7 +231,7 @@ def _layout(model: OnnxModel, rows: Rows) -> tuple[tuple[int, ...], bool]:
 
 
 def _numeric_columns(rows: Rows) -> tuple[FittedColumn, ...]:
-    """The columns of a table as numbers that are not scaled. Raises DataError if a column has no numbers."""
+    """Return the columns of a table as numbers that are not scaled. Raises DataError if a column has other values."""
     for column in rows.columns:
         if column.kind != "numeric":
             remedy = f"Leave it out: --set data.exclude='[\"{column.name}\"]'."

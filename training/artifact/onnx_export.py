@@ -20,7 +20,7 @@ from lookalike.training.sealed import replacing
 
 __all__ = ["export_onnx"]
 
-_REMEDY = "Serve the version itself; this encoder cannot be an ONNX file."
+_REMEDY = "This encoder cannot be exported to ONNX: serve the version instead."
 _BATCH = 2
 """Rows of the example that torch traces; the file accepts any number."""
 
@@ -42,19 +42,19 @@ class _Exported(nn.Module):
 def export_onnx(encoder: Encoder, out: Path, *, wanted: Floats, probe: Floats, unit_length: bool) -> None:
     """Write the encoder to `out`, which appears whole or not at all.
 
-    The input is a row as the encoder reads it, in its input shape; in a table, a category is its code and NaN a missing
-    value. The origin of the rows, if they have one, is to be subtracted in float64 before, and before it the columns'
-    bases in integers; the file's metadata has both.
+    The input of the file is a row in the encoder's input shape; in a table, a category is its code, and a missing value
+    is NaN. If the encoder has bases or an origin, the user of the file must first subtract the columns' bases in
+    integers, then the origin in float64; the file's metadata has both.
 
     Args:
-        wanted: (n, latent_dim) the embeddings of the probe rows, which the file must give too.
+        wanted: (n, latent_dim) the encoder's embeddings of the probe rows; the file must compute the same.
         probe: (n, width) raw rows.
         unit_length: whether the embeddings are scaled to length 1.
 
     Raises:
         ConfigError: the libraries of the extra `onnx` are not installed.
-        DataError: `out` is no path for a new file.
-        ExportError: the embeddings or their neighbors differ from those of the encoder.
+        DataError: `out` is not a path for a file in an existing folder.
+        ExportError: the embeddings or their neighbors differ from the encoder's.
     """
     if not out.parent.is_dir() or out.is_dir():
         raise DataError(str(out), expected="a path for a file, in a folder that exists", found="no such path")
@@ -99,7 +99,7 @@ def _traced(encoder: Encoder, unit_length: bool) -> Any:
 
 
 def _plain(layer: nn.Module) -> nn.Module:
-    """Return torch's own layer for a layer that computes the same steadily (training.artifact.steady)."""
+    """Return the layer of torch that a steady layer (training.artifact.steady) is derived from."""
     for kind in type(layer).__mro__:
         if kind.__module__.startswith("torch.nn.") and kind is not nn.Module:
             plain = copy.copy(layer)

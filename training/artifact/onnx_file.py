@@ -1,7 +1,7 @@
 """Check an ONNX file before it is used: standard operators, no other files, one input and one output of float32.
 
-ONNX is a graph of operators with their weights, and running it runs no code from the file, unless an operator is not
-of the standard. Such operators are refused.
+An ONNX file is a graph of operators with their weights. Standard operators run no code from the file. All other
+operators are refused.
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from lookalike.training.errors import ArtifactError, ConfigError
 __all__ = ["MAX_BATCH", "MAX_BYTES", "OnnxModel", "library", "read_model"]
 
 MAX_BYTES = 1 << 30
-"""The largest file."""
+"""The most bytes of a file."""
 MAX_BATCH = 1_024
 """The most rows of a batch, if the model reads batches of one size only: one row is repeated to fill the batch."""
 _STANDARD = {"", "ai.onnx", "ai.onnx.ml"}
@@ -29,7 +29,7 @@ class OnnxModel:
     """A checked model.
 
     Attributes:
-        input: the name of the input, and `output`: of the output.
+        input, output: the name of the input, and the name of the output.
         batch: the rows of every batch; None if a batch may have any number.
         dims: the shape of one row; None for a dimension of any size.
     """
@@ -56,7 +56,7 @@ def library(name: str) -> Any:
 
 
 def read_model(path: Path) -> OnnxModel:
-    """Read and check a model. Raises ArtifactError if it cannot be used; the error says what is wrong with it."""
+    """Read and check a model. Raises ArtifactError, with the reason, if the model cannot be used."""
     onnx = library("onnx")
     try:
         size = path.stat().st_size
@@ -67,18 +67,18 @@ def read_model(path: Path) -> OnnxModel:
         raise _refused(path, "an ONNX file", error.strerror or str(error)) from error
     except ArtifactError:
         raise
-    except Exception as error:  # protobuf's DecodeError, which has no stable place
+    except Exception as error:  # protobuf's DecodeError, whose module differs between versions
         raise _refused(path, "an ONNX file", "content of another form, or a truncated file") from error
-    _check_parts(path, model)
+    _check_graphs(path, model)
     try:
         onnx.checker.check_model(model, full_check=True)
     except Exception as error:  # ValidationError, InferenceError, or what their libraries raise
         raise _refused(path, "a valid ONNX model", _first_line(error)) from error
-    return _read_ends(path, model.graph)
+    return _read_signature(path, model.graph)
 
 
-def _check_parts(path: Path, model: Any) -> None:
-    """Raises ArtifactError for an operator that is not of the standard, or weights in another file."""
+def _check_graphs(path: Path, model: Any) -> None:
+    """Raise ArtifactError for an operator outside the ONNX standard, or for weights in another file."""
     own = {(function.domain, function.name) for function in model.functions}
     graphs = [model.graph, *_inner_graphs(model.graph.node)]
     for function in model.functions:
@@ -89,12 +89,12 @@ def _check_parts(path: Path, model: Any) -> None:
                 found = f"the operator {node.op_type[:60]} of {node.domain[:60]}"
                 raise _refused(path, "operators of the ONNX standard", found)
         if any(tensor.data_location == _EXTERNAL or tensor.external_data for tensor in _tensors(graph)):
-            remedy = "Save it as one file, as torch.onnx.export(..., external_data=False) does."
+            remedy = "Save the model as one file, as torch.onnx.export(..., external_data=False) does."
             raise _refused(path, "a model with its weights in the same file", "weights in another file", remedy)
 
 
 def _inner_graphs(nodes: Any) -> Iterator[Any]:
-    """The graphs inside nodes, such as the branches of an If, at any depth."""
+    """Yield the graphs inside nodes, such as the branches of an If, at any depth."""
     for node in nodes:
         for attribute in node.attribute:
             for graph in ([attribute.g] if attribute.HasField("g") else []) + list(attribute.graphs):
@@ -103,7 +103,7 @@ def _inner_graphs(nodes: Any) -> Iterator[Any]:
 
 
 def _tensors(graph: Any) -> Iterator[Any]:
-    """The tensors of a graph or a function, without those of the graphs inside it."""
+    """Yield the tensors of a graph or a function, without the tensors of inner graphs."""
     yield from getattr(graph, "initializer", ())
     sparse = list(getattr(graph, "sparse_initializer", ()))
     for node in graph.node:
@@ -116,7 +116,8 @@ def _tensors(graph: Any) -> Iterator[Any]:
         yield tensor.indices
 
 
-def _read_ends(path: Path, graph: Any) -> OnnxModel:
+def _read_signature(path: Path, graph: Any) -> OnnxModel:
+    """Return the input and the output of a graph. Raises ArtifactError if the encoder cannot use them."""
     weights = {tensor.name for tensor in graph.initializer}
     inputs = [value for value in graph.input if value.name not in weights]
     for name, ends in (("input", inputs), ("output", list(graph.output))):

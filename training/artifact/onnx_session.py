@@ -1,7 +1,7 @@
 """Run an ONNX model with onnxruntime, with as many threads as torch may use, and stop it if it takes too long.
 
-A model may have loops, and a loop may never end, for some rows or for all. onnxruntime looks before each operator, also
-inside a loop, whether it should stop.
+A model may have loops, and a loop may never end, for some rows or for all rows. Before each operator, also inside a
+loop, onnxruntime checks whether the run must terminate.
 """
 
 import threading
@@ -21,11 +21,11 @@ __all__ = ["OnnxSession"]
 
 SECONDS, ROW_SECONDS = 60.0, 10.0
 """How long a batch may take: `SECONDS`, or `ROW_SECONDS` for each of its rows if that is longer."""
-_LOOK = 0.1
-"""Seconds between two looks at what runs."""
+_CHECK_SECONDS = 0.1
+"""Seconds between two checks of the running models."""
 
 
-class _Watch:
+class _Watchdog:
     """Stops runs that take too long: one thread for all models of this process, which waits while no model runs."""
 
     def __init__(self) -> None:
@@ -35,12 +35,12 @@ class _Watch:
 
     @contextmanager
     def limited(self, options: Any, limit: float) -> Iterator[None]:
-        """Terminate the run with these options if it is within this context for more than `limit` seconds."""
+        """Terminate the run with these options if it stays in this context for more than `limit` seconds."""
         with self._lock:
             self._ends[options] = time.monotonic() + limit
             self._busy.set()
             if self._thread is None or not self._thread.is_alive():  # the first run, or the first after a fork
-                self._thread = threading.Thread(target=self._look, name="onnx-limit", daemon=True)
+                self._thread = threading.Thread(target=self._check, name="onnx-limit", daemon=True)
                 self._thread.start()
         try:
             yield
@@ -48,9 +48,9 @@ class _Watch:
             with self._lock:
                 del self._ends[options]
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         while self._busy.wait():
-            time.sleep(_LOOK)
+            time.sleep(_CHECK_SECONDS)
             with self._lock:
                 for options, end in self._ends.items():
                     if time.monotonic() > end:
@@ -59,11 +59,11 @@ class _Watch:
                     self._busy.clear()
 
 
-_WATCH = _Watch()
+_WATCHDOG = _Watchdog()
 
 
 class OnnxSession:
-    """The session of a model, which is loaded at the first run. Threads that wait do not spin."""
+    """The session of a model, which is loaded at the first run. Waiting threads sleep and do not spin."""
 
     def __init__(self, path: Path, model: OnnxModel, device: torch.device) -> None:
         self._path, self._model, self._device = path, model, device
@@ -75,12 +75,12 @@ class OnnxSession:
         session, options = self._get(), library("onnxruntime").RunOptions()
         limit = max(SECONDS, ROW_SECONDS * len(block))
         try:
-            with _WATCH.limited(options, limit):
+            with _WATCHDOG.limited(options, limit):
                 (output,) = session.run([self._model.output], {self._model.input: block}, options)
         except Exception as error:  # onnxruntime's errors have no common base
             if options.terminate:
                 expected = f"a model that computes {len(block):,} rows within {limit:g} seconds"
-                remedy = "Does it have a loop that never ends?"
+                remedy = "Check whether the model has a loop that never ends."
                 raise ArtifactError(str(self._path), expected, "a model that is still running", remedy) from error
             raise self._failed(error) from error
         return output

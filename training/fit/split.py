@@ -17,7 +17,7 @@ from lookalike.training.progress import progress_bar
 from lookalike.training.rows import Chunk, Rows, evenly, fingerprints, read_at, sampled
 from lookalike.training.rows.recording_holdout import fill_groups, hold_out_recordings
 from lookalike.training.tables.origin import EXACT, Origin, find_origin, is_blurred, is_coarse, is_merged
-from lookalike.training.transforms import Stretch, WindowTransform, overlapping, stretch_of
+from lookalike.training.transforms import Interval, WindowTransform, interval_of, overlapping
 
 __all__ = ["Split", "hold_out", "split_rows"]
 
@@ -86,16 +86,16 @@ def split_rows(
         places = places if held is None else np.union1d(places, held)
         places = places if without is None else np.setdiff1d(places, without)
         inputs, notes = read_at(rows, places, advance, note=partial(_notes, rows.group))
-    labels, stretches = [label for label, _ in notes], [stretch for _, stretch in notes]
+    labels, intervals = [label for label, _ in notes], [interval for _, interval in notes]
     blurred = blurred | is_coarse(inputs[evenly(len(inputs), _sample_rows(rows))])
     share, seed = config.data.validation, config.fit.seed
     if held is not None:
         is_held = np.isin(places, held)
     elif rows.group:
-        is_held = hold_out_recordings(stretches, share, seed)
+        is_held = hold_out_recordings(intervals, share, seed)
     else:
         is_held = hold_out(inputs, share, seed)
-    is_left_out = overlapping(stretches, is_held)
+    is_left_out = overlapping(intervals, is_held)
     if rows.group and held is None:  # equal windows, such as those of silence, are in several recordings
         is_left_out |= is_held & np.isin(prints := fingerprints(inputs), prints[~is_held & ~is_left_out])
     is_held &= ~is_left_out
@@ -157,7 +157,7 @@ def hold_out(rows: Floats, share: float, seed: int) -> Booleans:
     return held
 
 
-def _notes(group: str | None, chunk: Chunk) -> list[tuple[Any, Stretch | None]]:
-    """Return the label and the stretch of each row of a chunk."""
-    stretches = [stretch_of(payload, group) for payload in chunk.payloads] if group else [None] * len(chunk.ids)
-    return list(zip(chunk.labels(), stretches, strict=True))
+def _notes(group: str | None, chunk: Chunk) -> list[tuple[Any, Interval | None]]:
+    """Return the label and the interval of each row of a chunk."""
+    intervals = [interval_of(payload, group) for payload in chunk.payloads] if group else [None] * len(chunk.ids)
+    return list(zip(chunk.labels(), intervals, strict=True))

@@ -32,10 +32,10 @@ Number = np.float32 | np.float64 | np.int64 | np.uint64
 class Chunk:
     """Consecutive rows: their ids, their inputs (n, width), and their payloads.
 
-    A source without ids uses the number of the row as text. Ids need not be unique in training, but in a version.
+    If a source has no ids, the id of a row is its number as text. In a version, ids must be unique.
     A source may read inputs of any numeric type; `Rows.chunks` yields float32 or float64.
-    If the source has labels, the label of a row is `payload["label"]`. It is for evaluation, never for training.
-    `previews` are small WebP pictures of the rows, if `Rows.with_previews` asked for them.
+    If the source has labels, the label of a row is `payload["label"]`. Labels are for evaluation, never for training.
+    `previews` has a small WebP picture of each row if `Rows.with_previews` returned the rows; else it is empty.
     """
 
     ids: list[str]
@@ -66,12 +66,12 @@ class Rows:
         transform: the conversion of photos or recordings to these rows; None if the rows were read unchanged.
         group: the field of the payload that names the recording of a row; rows of one recording are held out together.
         settings: the settings with which the columns or the transform were chosen; None if an encoder gave them.
-        origin: the values subtracted from each row (training.tables.origin); None means none.
+        origin: the values subtracted from each row (training.tables.origin); None if nothing is subtracted.
         notes: lines for the user about how the source was read.
         reopen: opens the same source with other settings, or for an encoder; None if neither changes the rows.
-        read_with_previews: as `read`, with `Chunk.previews`; None if the rows are no pictures.
+        read_with_previews: as `read`, with `Chunk.previews`; None if the rows are not pictures.
         skipped: the name of each file that could not be read, and the reason.
-        ids: yields the ids alone, in order, in parts; None if the source has no ids, and a row's number is its id.
+        ids: yields lists of ids, in order, without the inputs; None if the source has no ids: a row's number is its id.
     """
 
     name: str
@@ -111,7 +111,7 @@ class Rows:
         return self.reopen(settings, None)
 
     def check_recording_settings(self, settings: DataConfig) -> None:
-        """Raises DataError if a setting is only for recordings, and these rows are no windows of recordings."""
+        """Raise DataError if a setting is only for recordings, and these rows are not windows of recordings."""
         if self.series or not settings.of_recordings:
             return
         names = ", ".join(f"data.{name}" for name in settings.of_recordings)
@@ -160,7 +160,9 @@ class Rows:
         return np.dtype(np.float32) if first is None else first.inputs.dtype
 
     def chunks(self, size: int | None = None, dtype: type[Number] = np.float32) -> Iterator[Chunk]:
-        """Yield every row once, in order, at most `size` rows at a time; another dtype keeps the source's precision.
+        """Yield every row once, in order, at most `size` rows at a time.
+
+        `dtype`: the type of the inputs; float64 and integers keep the precision that float32 loses.
 
         Raises DataError if the source is empty or damaged, or if a value is infinite, or NaN without `gaps`; the error
         names the row (counted from 0) and the column.
@@ -177,7 +179,7 @@ class Rows:
             count += len(inputs)
             yield replace(chunk, inputs=inputs)
         if count != self.count:
-            remedy = "The file is damaged or changed while it was read."
+            remedy = "The file is damaged, or changed while it was read: read it again."
             raise DataError(self.name, expected=f"{self.count} rows", found=f"{count}", remedy=remedy)
 
     def _check_finite(self, inputs: NDArray[Any], first: int) -> None:
@@ -195,9 +197,9 @@ def evenly(count: int, most: int) -> Integers:
 
 
 def spread(count: int, most: int, series: bool) -> Integers:
-    """Return at most `most` of the numbers 0 to count - 1, evenly spaced, or the first ones of windows of recordings.
+    """Return at most `most` of the numbers 0 to count - 1: evenly spaced, or for windows of recordings the first.
 
-    A window overlaps the next one. So if some windows are held out, the others near them must be held out too.
+    A window overlaps the next window. If some windows are held out, their neighbors must be held out too.
     """
     return np.arange(min(count, most)) if series else evenly(count, most)
 

@@ -42,13 +42,13 @@ def open_fashion(part: str) -> Rows:
         if images.exists():
             name = "fashion-mnist" if part == "train" else "fashion-mnist:test"
             return open_idx(images, folder / f"{stem}-labels-idx1-ubyte.gz", name)
-    expected = "its files in " + " or ".join(map(str, fashion_folders()))
+    expected = "the files of the data set in " + " or ".join(map(str, fashion_folders()))
     remedy = "Run `make data`, or install Debian's package dataset-fashion-mnist."
     raise DataError("fashion-mnist", expected=expected, found="no such files", remedy=remedy)
 
 
 def fashion_folders() -> list[Path]:
-    """Return the folders of Fashion-MNIST: that of Debian's package, and that of `make data`."""
+    """Return the folders of Fashion-MNIST: the folder of Debian's package, and the folder of `make data`."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return [Path("/usr/share/datasets/fashion-mnist"), cache / "lookalike" / "fashion-mnist"]
 

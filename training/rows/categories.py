@@ -11,8 +11,8 @@ import pyarrow.compute as pc
 from lookalike.training.array_types import Doubles
 from lookalike.training.errors import DataError
 from lookalike.training.tables.columns import CODE, PARSED, TEXT_PARTS, TIME_PARTS, Column
+from lookalike.training.tables.field_parts import code_texts, encode_parts, is_time
 from lookalike.training.tables.origin import minus_base
-from lookalike.training.tables.parts import code_texts, encode_parts, is_time
 
 __all__ = [
     "LONGEST",
@@ -78,8 +78,8 @@ def cell_kinds(columns: tuple[Column, ...]) -> dict[str, pa.DataType]:
 def encode_field(values: pa.Array, columns: Sequence[Column], path: str, first: int) -> Doubles:
     """(n,) values of a field -> (n, columns) numbers, or codes of categories; NaN for missing and unknown values.
 
-    `columns` are those of the field. Raises DataError if a boolean column contains another number than 0 and 1, or if a
-    text is no time or no number; rows are counted from `first`.
+    `columns`: the columns of the field. `first`: the number of the first row, for errors. Raises DataError if a boolean
+    column contains a number other than 0 and 1, or if a text is not a time, or not a number.
     """
     column = columns[0]
     if column.part and column.part != CODE:
@@ -110,7 +110,7 @@ def encode_field(values: pa.Array, columns: Sequence[Column], path: str, first: 
 
 
 def _accepted(column: Column) -> tuple[str, list[Callable[[pa.DataType], bool]]]:
-    """The values that a column's field may have, in words, and tests of their type."""
+    """Return the values that a column's field may have, in words, and the tests of their type."""
     if column.part in TIME_PARTS:
         return "dates or times, or text in ISO 8601 format", [is_time, is_text]
     if column.part in TEXT_PARTS:

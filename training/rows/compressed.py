@@ -1,4 +1,4 @@
-"""Open a file as a stream of bytes; a compressed file is decompressed, whatever its name is."""
+"""Open a file as a stream of bytes; a compressed file is decompressed, even if its name does not say so."""
 
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ def open_bytes(path: Path) -> Any:
     compression = compression_of(path)
     if not compression:
         return path.open("rb")
-    import pyarrow as pa  # here, so that the service starts without it
+    import pyarrow as pa  # here, so that the service starts without loading pyarrow
 
     return pa.input_stream(str(path), compression=compression)
 

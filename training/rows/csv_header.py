@@ -30,7 +30,7 @@ _BOM = b"\xef\xbb\xbf"
 _MARKS = {b"\xff\xfe\0\0": "utf-32", b"\0\0\xfe\xff": "utf-32", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 """Byte order marks, the longest first."""
 _DELIMITERS = "\t;|,"
-"""Of two that are equally likely, the first: a comma is often part of a text or a number."""
+"""In order of preference, if several are equally likely: a comma is often part of a text or a number."""
 _SAMPLE_BYTES, _SAMPLE_RECORDS = 1 << 20, 100
 
 
@@ -54,11 +54,12 @@ class Header:
 def read_header(path: Path, settings: DataConfig | None = None, *, trained: bool = False) -> Header:
     """Read the column names; `settings` as in `open_rows`.
 
-    `trained`: the settings are those of the encoder's training, whose files had another origin. So text that is valid
-    UTF-8 is read as UTF-8 even if `data.encoding` names an encoding of single bytes.
+    `trained`: the settings are those of an encoder's training, and another program may have written this file. So a
+    file that is valid UTF-8 is read as UTF-8, even if `data.encoding` names a single-byte encoding.
 
-    Raises DataError unless the file has a first line, in its encoding and of at most 16 MiB, and ConfigError for an
-    unknown encoding or delimiter.
+    Raises:
+        DataError: the file has no first line, or the line is not in the file's encoding, or is longer than 16 MiB.
+        ConfigError: the encoding or the delimiter is unknown.
     """
     settings = settings or DataConfig()
     try:
@@ -123,15 +124,19 @@ def damaged(path: Path, error: OSError) -> DataError:
 def not_decodable(field: str, encoding: str, byte: int) -> DataError:
     """Return the error for a byte that is not text in the file's encoding."""
     found, expected = f"the byte 0x{byte:02x}", f"text in {encoding.upper()}"
-    usual = "cp1252" if 0x80 <= byte < 0xA0 else "latin-1"  # which has control characters there
+    usual = "cp1252" if 0x80 <= byte < 0xA0 else "latin-1"  # latin-1 has control characters in this range
     remedy = f"Name the file's encoding, for example `--set data.encoding={usual}`, or save the file as UTF-8."
     return DataError(field, expected=expected, found=found, remedy=remedy)
 
 
 def _encoding(path: Path, setting: str, *, trained: bool) -> str:
-    """Return the codec's name. A byte order mark has priority over a setting of single bytes; `auto` looks for one."""
+    """Return the name of the codec.
+
+    A byte order mark has priority over a setting that names a single-byte encoding. `auto` means the encoding of the
+    byte order mark, or UTF-8.
+    """
     named = None if setting == "auto" else _codec(setting)
-    if named and not _has_single_bytes(named):
+    if named and not _is_single_byte(named):
         return named
     with open_bytes(path) as file:
         head = read_fully(file, PIECE if named and trained else 4)
@@ -141,15 +146,15 @@ def _encoding(path: Path, setting: str, *, trained: bool) -> str:
         return "utf-8" if head.startswith(_BOM) or (trained and _is_utf8(head)) else named
     if b"\0" in head:
         remedy = "For UTF-16 without a byte order mark, add `--set data.encoding=utf-16-le` (or utf-16-be)."
-        raise DataError(str(path), expected="text in UTF-8", found="zero bytes in its first line", remedy=remedy)
+        raise DataError(str(path), expected="text in UTF-8", found="NUL bytes in its first line", remedy=remedy)
     return "utf-8"
 
 
 _NO_TEXT = {"idna", "punycode", "raw-unicode-escape", "undefined", "unicode-escape"}
-"""Codecs of Python that are no encodings of files."""
+"""Python's codecs that are not encodings of files."""
 
 
-def _has_single_bytes(codec: str) -> bool:
+def _is_single_byte(codec: str) -> bool:
     return len(bytes(range(256)).decode(codec, errors="replace")) == 256
 
 
@@ -195,6 +200,6 @@ def _widths(text: str, delimiter: str, *, cut: bool) -> list[int]:
     try:
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
         widths.extend(len(row) for row in islice(reader, _SAMPLE_RECORDS) if row)
-    except csv.Error:  # a cell that is longer than Python reads
+    except csv.Error:  # a cell that is longer than the csv module accepts
         return widths
     return widths[:-1] if cut and 1 < len(widths) < _SAMPLE_RECORDS else widths

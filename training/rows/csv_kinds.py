@@ -35,10 +35,10 @@ class Tally:
     """Counts the cells of a column by their contents.
 
     Attributes:
-        decimal: the decimal mark of the column's numbers; `auto` until `settle_decimals`.
+        decimal: the decimal mark of the column's numbers; `auto` until `settle_decimals` chooses a mark.
         words: cells that are a word for a missing value.
         values: all other cells that are not empty; `flags` (true or false) is a count among these.
-        numbers: the numbers among the values by decimal mark: most texts of digits are numbers with either mark.
+        numbers: the numbers among the values, for each decimal mark: most texts of digits are numbers with either mark.
         proof: the decimal marks that a value proves: `0.5` a point, `0,5` a comma, `1,000` neither.
         signs: the currency and percent signs; "" for a number without one.
         example: the first number with a sign or a separator.
@@ -74,7 +74,7 @@ class Tally:
 
     @property
     def is_mixed(self) -> bool:
-        """Whether the numbers have different units: two currencies, or a percent sign on some of them only."""
+        """Whether the numbers have different units: two currencies, or a percent sign on only some numbers."""
         return len(self.signs - {""}) > 1 or {"", "%"} <= self.signs
 
     def kind(self) -> pa.DataType:
@@ -110,7 +110,7 @@ class Tally:
         return known == self.values
 
     def _add_plain(self, cells: pa.Array, numbers: pa.Array) -> None:
-        """Count cells that all are plain numbers: with a point they may be thousands of a decimal comma."""
+        """Count cells that are all plain numbers. In a column with decimal commas, `1.234` is 1234."""
         self.signs.add("")
         found = numbers_of(cells, numbers, check=self.numbers["."].whole or self.numbers[","].whole)
         self.numbers["."].add(found)
@@ -154,9 +154,9 @@ class Tally:
 def settle_decimals(tallies: Iterable[Tally], delimiter: str) -> None:
     """Choose the decimal mark of each column whose mark is `auto`.
 
-    A value that proves a mark decides for its column. The other columns follow the file's mark, if all columns that
-    prove a mark prove the same. Otherwise `1,000` has a decimal comma in a file with semicolons, which exist because of
-    decimal commas, and a thousands separator in other files; `1.000` has a decimal point.
+    A value that proves a mark decides for its column. If all these columns prove the same mark, the other columns have
+    this mark too. If not, `1.000` has a decimal point, and `1,000` has a thousands separator. But if the delimiter is a
+    semicolon, `1,000` has a decimal comma: programs that write decimal commas separate cells with semicolons.
     """
     tallies = list(tallies)
     proven = {tally.proven for tally in tallies} - {None}

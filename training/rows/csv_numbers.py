@@ -2,7 +2,8 @@
 
 A decimal mark is a point or a comma. Groups of three digits may have separators: the other mark, an apostrophe or a
 space. One currency sign or percent sign may precede or follow the digits; the value is the number beside it, so 12 %
-is 12. Infinity is a number here, so that reading the rows can refuse it by name; NaN is not.
+is 12. Infinity is a number here, so that `Rows.chunks` can refuse the value with its row and column. NaN is not a
+number.
 """
 
 from dataclasses import dataclass
@@ -36,7 +37,7 @@ _REMOVED = {".": r"[,'\x{2019}\p{Zs}\p{Sc}%]", ",": r"[.'\x{2019}\p{Zs}\p{Sc}%]"
 
 @dataclass
 class Numbers:
-    """How many numbers there are, and whether all are 64-bit integers, one has leading zeros, or one is negative."""
+    """How many numbers there are; whether all are 64-bit integers, any has leading zeros, and any is negative."""
 
     count: int = 0
     whole: bool = True
@@ -52,7 +53,7 @@ class Numbers:
 
 
 def numbers_of(texts: pa.Array, numbers: pa.Array, *, check: bool = True) -> Numbers:
-    """Count (n,) texts whose values are `numbers`, float64; without `check`, they count as fractions."""
+    """Count (n,) texts whose values are `numbers`, float64; without `check`, all numbers count as fractions."""
     count = len(texts) - texts.null_count
     values = _values(numbers)
     if not check or (values != np.floor(values)).any():
@@ -66,7 +67,7 @@ def numbers_of(texts: pa.Array, numbers: pa.Array, *, check: bool = True) -> Num
 
 
 def is_plain(texts: pa.Array) -> pa.Array:
-    """(n,) texts -> (n,) booleans: whether each is a number with nothing but a point, a minus and an exponent."""
+    """(n,) texts -> (n,) booleans: whether each is a number with only a sign, a decimal point and an exponent."""
     return pc.match_substring_regex(texts, _PLAIN)
 
 

@@ -14,7 +14,7 @@ from lookalike.training.rows.categories import cell_kinds, scan_categories
 from lookalike.training.rows.csv_header import Header, read_header
 from lookalike.training.rows.csv_kinds import WORDS, Tally, convert, settle_decimals
 from lookalike.training.rows.csv_text import read_cells
-from lookalike.training.rows.parts import Part
+from lookalike.training.rows.table_files import TableFile
 from lookalike.training.rows.tables import OpenTable, check_names, table_rows
 from lookalike.training.transforms import InputSpec
 
@@ -25,17 +25,17 @@ __all__ = ["open_csv"]
 class _TextFile:
     """A file of the table; `names` are all columns of the table, and a column that the file lacks is empty."""
 
-    part: Part
+    source: TableFile
     header: Header
     names: list[str]
 
     def cells(self) -> Iterator[pa.RecordBatch]:
         """Yield all rows in order, every column as text."""
-        constants, present = self.part.constants, set(self.header.names)
+        constants, present = self.source.constants, set(self.header.names)
         if constants.keys() & present:
             found = f"{sorted(constants.keys() & present)} in the file and in the names of its folders"
-            raise DataError(str(self.part.path), expected="each column once", found=found)
-        for batch in read_cells(self.part.path, self.header):
+            raise DataError(str(self.source.path), expected="each column once", found=found)
+        for batch in read_cells(self.source.path, self.header):
             columns = [
                 batch.column(name) if name in present else pa.array([constants.get(name)] * len(batch), pa.string())
                 for name in self.names
@@ -44,17 +44,17 @@ class _TextFile:
 
 
 def open_csv(
-    path: Path, settings: DataConfig, spec: InputSpec | None = None, parts: tuple[Part, ...] | None = None
+    path: Path, settings: DataConfig, spec: InputSpec | None = None, sources: tuple[TableFile, ...] | None = None
 ) -> Rows:
     """Open text with a header line and one delimiter; `settings` and `spec` as in `open_rows`.
 
     Args:
-        parts: the files, if `path` is a folder. A column that only some of them have is empty in the others.
+        sources: the files, if `path` is a folder. A column that only some files have is empty in the others.
 
     Raises:
-        DataError: a file is not such a table, or a cell is not of its column's kind; the error names it.
+        DataError: a file is not such a table, or a cell is not of its column's kind; the error names the file or cell.
     """
-    files = _files(path, settings, parts or (Part(path),), trained=spec is not None)
+    files = _files(path, settings, sources or (TableFile(path),), trained=spec is not None)
     names = files[0].names
     decimals = {name: settings.decimal for name in names if name not in {settings.id, settings.label}}
     tallies = {name: Tally(decimal) for name, decimal in decimals.items()}
@@ -73,7 +73,7 @@ def open_csv(
             for cells in file.cells():
                 for start in range(0, len(cells), size):
                     part = cells.slice(start, size)
-                    yield _converted(file.part.path, part, schema, tallies, first + start)
+                    yield _converted(file.source.path, part, schema, tallies, first + start)
                 first += len(cells)
 
     if not all(tally.fits(kinds[name]) for name, tally in tallies.items()):
@@ -83,19 +83,19 @@ def open_csv(
     words = {name: tally.words for name, tally in tallies.items() if tally.words and kinds[name] != pa.string()}
     notes = [note for name, tally in tallies.items() if name not in known and (note := tally.note(name))]
     opened = OpenTable(path, schema, count, batches, (*notes[:20], *([_words_line(words)] if words else [])))
-    return table_rows(opened, found, settings, spec, partial(open_csv, path, parts=parts))
+    return table_rows(opened, found, settings, spec, partial(open_csv, path, sources=sources))
 
 
-def _files(path: Path, settings: DataConfig, parts: tuple[Part, ...], *, trained: bool) -> list[_TextFile]:
+def _files(path: Path, settings: DataConfig, sources: tuple[TableFile, ...], *, trained: bool) -> list[_TextFile]:
     """Read the header of each file."""
-    headers = [read_header(part.path, settings, trained=trained) for part in parts]
-    for part, header in zip(parts, headers, strict=True):
-        check_names(part.path, header.names, settings)
-        _check_header(part.path, header.names, settings)
-    both = zip(parts, headers, strict=True)
-    names = list(dict.fromkeys(name for part, header in both for name in (*header.names, *part.constants)))
+    headers = [read_header(source.path, settings, trained=trained) for source in sources]
+    for source, header in zip(sources, headers, strict=True):
+        check_names(source.path, header.names, settings)
+        _check_header(source.path, header.names, settings)
+    both = zip(sources, headers, strict=True)
+    names = list(dict.fromkeys(name for source, header in both for name in (*header.names, *source.constants)))
     check_names(path, names, settings)
-    return [_TextFile(part, header, names) for part, header in zip(parts, headers, strict=True)]
+    return [_TextFile(source, header, names) for source, header in zip(sources, headers, strict=True)]
 
 
 def _counted(files: list[_TextFile], tallies: dict[str, Tally]) -> Iterator[pa.RecordBatch]:
@@ -117,7 +117,7 @@ def _converted(
 
 
 def _kind(tally: Tally, known: pa.DataType | None, *, payload: bool) -> pa.DataType:
-    """Return the kind of a column: `known` for an input; a payload column with a bad cell among numbers is text."""
+    """Return the type of a column: `known` for an input. A payload column of numbers and other values is text."""
     if known is not None:
         return pa.int64() if known == pa.float64() and tally.kind() == pa.int64() else known
     return tally.kind() if tally.fits(tally.kind()) or not payload else pa.string()
@@ -149,7 +149,8 @@ def _check_header(path: Path, names: list[str], settings: DataConfig) -> None:
         remedy = "Leave `data.delimiter` out to detect the delimiter."
         raise DataError(str(path), expected=expected, found=repr(others.pop()), remedy=remedy)
     if 2 * sum(map(_reads_as_number, names)) > len(names):
-        raise DataError(str(path), expected="a first line of column names", found=", ".join(names[:4]))
+        remedy = "Add a line of column names at the top of the file."
+        raise DataError(str(path), "a first line of column names", found=", ".join(names[:4]), remedy=remedy)
 
 
 def _reads_as_number(text: str) -> bool:

@@ -28,8 +28,8 @@ _RAGGED = re.compile(r"Expected (\d+) columns, got (\d+): (.*)")
 def read_cells(path: Path, header: Header, size: int = PIECE) -> Iterator[pa.RecordBatch]:
     """Yield all rows in order. Every column is text; a cell is null only if it is empty and has no quotes.
 
-    Raises DataError if a row has another number of cells than the header has names, is not UTF-8, is too long, or its
-    last quoted cell never ends; the error names the row, counted from 0. `size`: bytes per read.
+    `size`: bytes per read. Raises DataError if a row has more or fewer cells than the header has names, is not text in
+    the file's encoding, is too long, or has a quoted cell that never ends; the error names the row, counted from 0.
     """
     first = 0
     try:

@@ -1,7 +1,7 @@
 """Read a sheet of an Excel workbook (.xlsx): the first sheet, or the sheet that `FILE.xlsx#SHEET` names.
 
-A column whose cells all have one type keeps it. A column with text is read like a column of a text file, so `NA` among
-numbers is a missing value.
+If all cells of a column have one type, the column has this type. A column with text is read like a column of a text
+file, so `NA` among numbers is a missing value.
 """
 
 import re
@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from lookalike.training.errors import DataError
 from lookalike.training.rows.csv_kinds import Tally, convert
-from lookalike.training.rows.parts import Part
+from lookalike.training.rows.table_files import TableFile
 from lookalike.training.rows.typed_table import TypedFile
 
 __all__ = ["excel_file"]
@@ -24,55 +24,55 @@ __all__ = ["excel_file"]
 MAX_BYTES = 1 << 30
 """The greatest size of an uncompressed workbook; a sheet is read into memory."""
 MAX_CELLS = 1 << 26
-"""Rows times columns of a sheet: the reader's memory has a place for each, also between two cells that are far apart.
-A workbook of `MAX_BYTES` has fewer cells with values."""
+"""The most cells of a sheet, rows times columns: the reader needs memory for each cell, also for empty cells between
+two cells that are far apart. A workbook of `MAX_BYTES` has fewer cells with values."""
 _CELL = re.compile(rb"""<(?:\w+:)?c\s[^<>]*?\br=["']([A-Z]{1,3})(\d{1,7})["'][^<>]*(?<!/)>""")
 _LONGEST = 1 << 12
-"""Bytes of the tag of a cell, at most."""
+"""The most bytes of a cell's XML tag."""
 
 
-def excel_file(part: Part) -> TypedFile:
+def excel_file(source: TableFile) -> TypedFile:
     """Return the schema, the count and the reader of a sheet; its first row that is not empty has the column names.
 
     Raises DataError if the workbook is damaged, has too large a sheet, or no sheet of that name.
     """
-    header, *rows = _cells(part)
+    header, *rows = _cells(source)
     names = [_text(name) or "" for name in header]
     if "" in names:
         found = f"no name for column {names.index('')}"
         remedy = "The first row of the sheet must have the column names."
-        raise DataError(str(part.path), expected="a name for each column", found=found, remedy=remedy)
+        raise DataError(str(source.path), expected="a name for each column", found=found, remedy=remedy)
     columns = zip(*rows, strict=True) if rows else ([] for _ in names)
-    arrays = [_column(part.path, name, list(cells)) for name, cells in zip(names, columns, strict=True)]
+    arrays = [_column(source.path, name, list(cells)) for name, cells in zip(names, columns, strict=True)]
     table = pa.table(arrays, names=names)
 
     def read(size: int, names: list[str] | None) -> Iterator[pa.RecordBatch]:
         yield from (table if names is None else table.select(names)).to_batches(max_chunksize=size)
 
-    return TypedFile(part, table.schema, len(table), read)
+    return TypedFile(source, table.schema, len(table), read)
 
 
-def _cells(part: Part) -> list[list[Any]]:
+def _cells(source: TableFile) -> list[list[Any]]:
     """Return the rows of the sheet that are not empty; at least the header."""
     try:
         import python_calamine as calamine
     except ImportError as error:
         remedy = "Run `pip install 'lookalike[excel]'`."
         found = "that python-calamine is not installed"
-        raise DataError(str(part.path), "the extra `excel` for workbooks", found=found, remedy=remedy) from error
-    _check_size(part.path)
+        raise DataError(str(source.path), "the extra `excel` for workbooks", found=found, remedy=remedy) from error
+    _check_size(source.path)
     try:
-        book = calamine.CalamineWorkbook.from_path(str(part.path))
-        if part.sheet and part.sheet not in book.sheet_names:
-            found, expected = repr(part.sheet), f"one of the sheets {', '.join(book.sheet_names)}"
-            raise DataError(str(part.path), expected=expected, found=found)
-        sheet = book.get_sheet_by_name(part.sheet) if part.sheet else book.get_sheet_by_index(0)
+        book = calamine.CalamineWorkbook.from_path(str(source.path))
+        if source.sheet and source.sheet not in book.sheet_names:
+            found, expected = repr(source.sheet), f"one of the sheets {', '.join(book.sheet_names)}"
+            raise DataError(str(source.path), expected=expected, found=found)
+        sheet = book.get_sheet_by_name(source.sheet) if source.sheet else book.get_sheet_by_index(0)
         rows: list[list[Any]] = sheet.to_python(skip_empty_area=True)
     except (calamine.CalamineError, OSError, IndexError) as error:
-        raise DataError(str(part.path), expected="a readable workbook", found=str(error)) from error
+        raise DataError(str(source.path), expected="a readable workbook", found=str(error)) from error
     rows = [row for row in rows if any(cell != "" for cell in row)]
     if not rows:
-        raise DataError(str(part.path), expected="a row of column names", found="an empty sheet")
+        raise DataError(str(source.path), expected="a row of column names", found="an empty sheet")
     return rows
 
 
@@ -91,7 +91,7 @@ def _check_size(path: Path) -> None:
 
 
 def _check_cells(path: Path, archive: zipfile.ZipFile, name: str) -> None:
-    """Refuse a sheet that reaches so far that its reader would need too much memory."""
+    """Refuse a sheet with cells so far from the first that the reader would need too much memory."""
     rows, columns, rest = 0, 0, b""
     with archive.open(name) as sheet:
         while data := sheet.read(1 << 20):

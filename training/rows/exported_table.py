@@ -1,7 +1,7 @@
 """Read the rows of a table from a file that `lookalike export` wrote: the ids, and the fields of the payloads.
 
-The payload of a row is JSON text in the column `payload`. The columns `payload.FIELD` repeat its fields for other
-tools, and the embedding is of no use to an encoder.
+The payload of a row is JSON text in the column `payload`. The columns `payload.FIELD` repeat the fields of the payload
+for other tools. An encoder does not read the embedding.
 """
 
 from collections.abc import Iterator
@@ -25,17 +25,18 @@ _BATCH = 1 << 14
 
 
 def exported_rows(file: TypedFile, settings: DataConfig, spec: InputSpec | None) -> TypedFile:
-    """Return the table in an exported file; another file stays unchanged.
+    """Return the table in an exported file; a file that is not an export stays unchanged.
 
-    Raises DataError if the encoder reads other rows than tables: an export has no photos, no recordings and no arrays.
+    Raises DataError if the encoder does not read tables: an export has no photos, no recordings and no arrays.
     """
     if not _is_export(file.schema):
         return file
-    path = file.part.path
+    path = file.source.path
     if spec is not None and not spec.columns:
         remedy = "Import the data that the items come from, or use the embeddings with `build --encoder none`."
         found = "a file of `lookalike export`, which has only payloads and embeddings"
-        raise DataError(str(path), expected="the inputs of an encoder that reads no tables", found=found, remedy=remedy)
+        expected = "photos, recordings or arrays: the encoder does not read tables"
+        raise DataError(str(path), expected=expected, found=found, remedy=remedy)
     schema, first = pa.schema([]), 0
     for ids, lines in _texts(file):
         schema = united(path, schema, read_objects(path, lines, first), first)

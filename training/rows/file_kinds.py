@@ -1,4 +1,4 @@
-"""What kind of rows a file or a folder has: by the ending of its name in any case, and by its first bytes."""
+"""The kind of rows in a file or a folder: by the ending of its name, in upper or lower case, and by its first bytes."""
 
 import os
 from collections import defaultdict
@@ -29,7 +29,7 @@ _NAMES = {"zip": "a zip archive", "npy": "an .npy array", "parquet": "Parquet", 
 
 
 def ending(path: Path) -> str:
-    """Return the ending of a name in lower case, without that of a compression: `.csv` for `a.CSV.gz`."""
+    """Return the ending of a name in lower case, without the ending of a compression: `.csv` for `a.CSV.gz`."""
     suffix = path.suffix.lower()
     return Path(path.stem).suffix.lower() if suffix in ENDINGS else suffix
 
@@ -61,15 +61,15 @@ def file_kind(path: Path) -> str:
 
 
 def is_streamed(kind: str) -> bool:
-    """Whether a compressed file of a kind is read while it is decompressed; others need random access."""
+    """Whether a compressed file of a kind is read while it is decompressed; other kinds need random access."""
     return kind in _STREAMED
 
 
 def folder_kind(folder: Path) -> tuple[str, list[Path]]:
     """Return `images`, or the kind of the tables in a folder and their paths, sorted.
 
-    Tables do not count if their name, or that of a folder above them, begins with `.` or `_`, and neither does a .txt
-    file. A folder of images may have other files.
+    A table does not count if its name, or the name of a folder above it, begins with `.` or `_`. A .txt file does not
+    count either. A folder of images may contain other files.
 
     Raises DataError for a folder without images and tables, or with tables of several kinds.
     """
@@ -115,7 +115,7 @@ def folder_kind(folder: Path) -> tuple[str, list[Path]]:
 
 
 def _content(head: bytes) -> str:
-    """Return the kind of a file by its first bytes; `zip` for an archive, "" for others."""
+    """Return the kind of a file by its first bytes: `zip` for an archive, "" if the bytes are of no known kind."""
     if head.startswith(b"PK\x03\x04"):
         return "zip"
     if head.startswith(_IDX) and len(head) > 3 and head[3] in (1, 2, 3, 4):

@@ -1,4 +1,4 @@
-"""Find the photos in a folder, and check that each can be read, before any of them becomes a row."""
+"""Find the photos in a folder, and check that each photo can be read, before the first photo becomes a row."""
 
 import os
 import re
@@ -24,7 +24,7 @@ __all__ = ["MAX_NAME", "Photos", "Skipped", "check_folder", "photo_id", "threads
 MAX_NAME = 256
 """The most characters of an id."""
 COLOR_SAMPLE = 256
-"""The photos, evenly spread over the folder, that show whether the folder has color."""
+"""How many photos, evenly spread over the folder, are examined for color."""
 _COLORED = 8
 """A photo has color if the channels of a pixel differ by more than this; a scan in grey may have a slight tint."""
 _SMALL = ImageTransform(height=64, width=64, mode="rgb")
@@ -35,7 +35,10 @@ _ESCAPED = re.compile("[%\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 @dataclass(frozen=True)
 class Skipped:
-    """A file that cannot be read: its id, the reason, and what to do; without the error, which keeps the pixels."""
+    """A file that cannot be read: its id, the reason, and the remedy.
+
+    The error itself is not kept, because its traceback keeps the pixels in memory.
+    """
 
     name: str
     expected: str
@@ -78,11 +81,11 @@ class _Listing:
 
 
 def check_folder(folder: Path) -> Photos:
-    """Decode each photo under a folder once, in threads, and return those that can be read.
+    """Decode each photo under a folder once, in threads, and return the photos that can be read.
 
-    A file is a photo by its name's ending. `._` files, in which macOS keeps attributes, are files of another type. A
-    link to a folder is followed unless that folder was read before. A broken link, and a path that makes no id of at
-    most `MAX_NAME` characters, are photos that cannot be read.
+    The ending of its name decides whether a file is a photo. `._` files, in which macOS keeps attributes, are files of
+    another type. A link to a folder is followed unless that folder was read before. A broken link is a photo that
+    cannot be read, and so is a path that would make an id of more than `MAX_NAME` characters.
     """
     listing = _list_files(folder)
     names = sorted(listing.names, key=lambda name: name.split("/"))
@@ -99,7 +102,7 @@ def check_folder(folder: Path) -> Photos:
             if isinstance(found, Skipped):
                 skipped.append(found)
             elif (identifier := photo_id(name)) in seen:
-                skipped.append(Skipped(identifier, "a name that makes another id", "the id of another photo"))
+                skipped.append(Skipped(identifier, "a path that makes a unique id", "the id of another photo"))
             else:
                 seen.add(identifier)
                 kept.append(name)
@@ -110,9 +113,10 @@ def check_folder(folder: Path) -> Photos:
 
 
 def photo_id(name: str) -> str:
-    """Return the id of a photo: its path, or if an id cannot have one of its characters, the path with these escaped.
+    """Return the id of a photo: its path, in which characters that an id cannot have are escaped.
 
-    Control characters and bytes that are not UTF-8 are escaped as in a URL, and so is the percent sign beside them.
+    Control characters and bytes that are not UTF-8 are escaped as in a URL. If a path has such characters, its percent
+    signs are escaped too.
     """
     if not _ESCAPED.search(name.replace("%", "")):
         return name
@@ -125,7 +129,7 @@ def threads() -> int:
 
 
 def _list_files(folder: Path) -> _Listing:
-    """List the files under a folder; links to folders after all other folders, each folder once, by its real path."""
+    """List the files under a folder: each real folder once, and links to folders after all other folders."""
     listing, seen, links = _Listing(), set[str](), [""]
     while links:
         link = links.pop(0)
@@ -153,7 +157,7 @@ def _list_files(folder: Path) -> _Listing:
 
 
 def _mode(path: Path) -> int:
-    """Return the type of a file, of the target if this is a link; 0 if there is none."""
+    """Return the mode of a file, or of the target of a link; 0 if there is no file."""
     try:
         return path.stat().st_mode
     except OSError:
@@ -174,7 +178,7 @@ def _add_file(listing: _Listing, name: str, path: Path, mode: int) -> None:
 
 
 def _check(folder: Path, sample: frozenset[str], name: str) -> tuple[tuple[int, int], bool] | Skipped:
-    """Return the size of a photo, and whether it has color if it is in the sample; or why it cannot be read."""
+    """Return the size of a photo, and whether a photo of the sample has color; or why the photo cannot be read."""
     try:
         photo = open_photo(folder / name, photo_id(name), _SMALL)
     except DataError as error:

@@ -29,9 +29,9 @@ __all__ = ["open_images", "open_photo_file"]
 AUTO_SIDE = 32
 """The longest side of the pictures if `data.image_size` is auto."""
 AUTO_SHARE, AUTO_FILES = 0.01, 5
-"""If `data.max_unreadable` is auto, this share of the photos may be unreadable, and always this many."""
+"""If `data.max_unreadable` is auto, this share of the photos may be unreadable, or this number if that is more."""
 NAMED, IN_ERROR = 20, 5
-"""The most skipped files with one reason that a note and an error name, and the most reasons."""
+"""The most reasons that the notes and an error list, and the most skipped files that they name for each reason."""
 
 
 def open_images(folder: Path, settings: DataConfig, spec: InputSpec | None = None) -> Rows:
@@ -39,7 +39,7 @@ def open_images(folder: Path, settings: DataConfig, spec: InputSpec | None = Non
 
     An item's id is the photo's path inside the folder. `settings` and `spec` as in `open_rows`.
 
-    Raises DataError if no photo can be read, or if more than `data.max_unreadable` allows cannot be read.
+    Raises DataError if no photo can be read, or if more photos than `data.max_unreadable` allows cannot be read.
     """
     return _rows(str(folder), check_folder(folder), settings, spec)
 
@@ -47,7 +47,7 @@ def open_images(folder: Path, settings: DataConfig, spec: InputSpec | None = Non
 def open_photo_file(path: Path, settings: DataConfig, spec: InputSpec | None = None) -> Rows:
     """Open one photo as one row, as an encoder of photos reads it.
 
-    Raises DataError if the photo cannot be read, or without an encoder of photos: nothing can be learned from one row.
+    Raises DataError if the photo cannot be read, or if there is no encoder of photos: training needs more than one row.
     """
     if spec is None or not isinstance(spec.transform, ImageTransform):
         found = "a single photo" if spec is None else "a photo, but the encoder reads other rows"
@@ -128,7 +128,7 @@ def _load(folder: Path, transform: ImageTransform, name: str, *, previews: bool)
     except (DataError, OSError) as error:
         found = error.found if isinstance(error, DataError) else error.strerror or str(error)
         remedy = "The file changed while the folder was read; start again."
-        raise DataError(str(folder / photo_id(name)), "the photo that was there before", found, remedy) from error
+        raise DataError(str(folder / photo_id(name)), "the photo as it was before", found, remedy) from error
     return to_pixels(photo, transform), [preview(photo)] if previews else []
 
 
@@ -148,9 +148,9 @@ def _check_skipped(photos: Photos, settings: DataConfig) -> None:
         expected = f"at most {share:.2%} unreadable photos" + (f", or {least}" if least else "")
         expected = expected if photos.names else "a readable photo"
         found = f"{bad:,} of {count:,} unreadable: {'; '.join(_by_reason(photos, IN_ERROR)[:IN_ERROR])}"
-        install = next((file.remedy for file in photos.skipped if file.remedy.startswith("pip")), "")
+        install = next((file.remedy for file in photos.skipped if "pip install" in file.remedy), "")
         more = f"--max-unreadable {math.ceil(100 * bad / count) / 100:g} skips them." if photos.names else ""
-        remedy = f"Run {install}. {more}" if install else f"Repair or remove them. {more}"
+        remedy = f"{install or 'Repair or remove them.'} {more}"
         raise DataError(str(photos.folder), expected, found, remedy=remedy.strip())
 
 

@@ -1,8 +1,8 @@
 """Choose the input columns of a table: by the settings, and for all other fields by their values.
 
-A number or a boolean is one column, unless it looks like an identifier. A date or a time, and a text column that has
-only dates and times, becomes several (training.tables.parts). Text with few distinct values is a category; text with
-many is payload, unless the settings name it.
+A number or a boolean is one column, unless the field looks like an identifier. A date, a time, or a text field that has
+only dates and times becomes several columns (training.tables.field_parts). Text with few distinct values is a category.
+Text with many distinct values is payload, unless the settings name the field.
 """
 
 import re
@@ -17,15 +17,15 @@ from lookalike.training.errors import DataError
 from lookalike.training.rows.categories import encode_field, is_number, is_text
 from lookalike.training.rows.pandas_index import index_columns
 from lookalike.training.tables.columns import BOOLEANS, CODE, PARSED, TEXT_PARTS, Column
+from lookalike.training.tables.field_parts import TimeSpan, code_texts, is_time
 from lookalike.training.tables.origin import find_base
-from lookalike.training.tables.parts import TimeSpan, code_texts, is_time
 
 __all__ = ["MOST_CATEGORIES", "choose_columns"]
 
 MOST_CATEGORIES = 4_096
-"""Distinct values of a column that the settings make a category: each is a feature of the model."""
+"""The most distinct values of a column that the settings name as a category: each value is a feature of the model."""
 SAMPLE = 1 << 16
-"""Rows in which identifiers are looked for."""
+"""The number of rows that are examined for identifiers."""
 FEWEST = 200
 """An identifier has more different values than this."""
 _NAMED = re.compile(r"(^|[_\W])(id|ids|key|uuid|guid|pk|no|nr|num|number|index|idx|account|serial|sku|isbn|ean)$")
@@ -53,8 +53,8 @@ def choose_columns(
 ) -> tuple[tuple[Column, ...], list[str]]:
     """Return the input columns, in the file's order, and notes for the user.
 
-    `categories`: the values of each text column that has few. Raises DataError if a setting names a column that the
-    table lacks, or that has other values.
+    `categories`: the distinct values of each text column with few distinct values. Raises DataError if a setting names
+    a column that the table lacks, or a column whose values do not fit the setting.
     """
     _check_settings(path, schema, settings)
     index = index_columns(schema)
@@ -63,14 +63,14 @@ def choose_columns(
         {
             one.name: TimeSpan()
             for one in fields
-            if is_time(one.type) or (is_text(one.type) and not _named(one, settings))
+            if is_time(one.type) or (is_text(one.type) and not _has_setting(one, settings))
         },
         {name: set() for name in settings.category},
-        {one.name: [] for one in fields if pa.types.is_integer(one.type) and not _named(one, settings)},
+        {one.name: [] for one in fields if pa.types.is_integer(one.type) and not _has_setting(one, settings)},
         {one.name: [] for one in fields if pa.types.is_integer(one.type)},
     )
     for batch in batches:
-        _look(path, seen, batch, settings)
+        _update(path, seen, batch, settings)
         if not (seen.times or seen.codes or settings.number or (seen.integers and seen.rows < SAMPLE)):
             break
     found: list[Column] = []
@@ -83,15 +83,15 @@ def choose_columns(
     return tuple(found), _notes(fields, {column.field for column in found}, seen)
 
 
-def _named(one: pa.Field, settings: DataConfig) -> bool:
-    """Whether the settings say what a column is."""
+def _has_setting(one: pa.Field, settings: DataConfig) -> bool:
+    """Whether a setting says what a column is."""
     return one.name in {*settings.category, *settings.number, *settings.text}
 
 
 def _is_candidate(one: pa.Field, index: set[str], settings: DataConfig) -> bool:
     if one.name in {settings.id, settings.label, *settings.exclude}:
         return False
-    if _named(one, settings) or one.name in settings.columns:
+    if _has_setting(one, settings) or one.name in settings.columns:
         return True
     return not settings.columns and one.name not in index
 
@@ -110,7 +110,7 @@ def _check_settings(path: str, schema: pa.Schema, settings: DataConfig) -> None:
     for name in listed:
         if listed.count(name) > 1 or name in settings.exclude:
             expected = "each column in one of category, number, text and exclude"
-            raise DataError(f"{path}, column {name}", expected=expected, found="it in two")
+            raise DataError(f"{path}, column {name}", expected=expected, found="the column in two of these")
         kind = schema.field(name).type
         fits = is_text(kind) or (is_number(kind) and name not in settings.text)
         if not fits:
@@ -118,8 +118,8 @@ def _check_settings(path: str, schema: pa.Schema, settings: DataConfig) -> None:
             raise DataError(f"{path}, column {name}", expected=expected, found=str(kind))
 
 
-def _look(path: str, seen: _Seen, batch: pa.RecordBatch, settings: DataConfig) -> None:
-    """Look at the next batch: the settings' categories and numbers, times, and integers."""
+def _update(path: str, seen: _Seen, batch: pa.RecordBatch, settings: DataConfig) -> None:
+    """Update the facts from the next batch, and check the values of categories and numbers that the settings name."""
     for name, values in seen.codes.items():
         cells = batch.column(name)
         texts = cells.cast(pa.large_string()) if is_text(cells.type) else code_texts(cells)
@@ -138,7 +138,7 @@ def _look(path: str, seen: _Seen, batch: pa.RecordBatch, settings: DataConfig) -
             del seen.times[name]
     for name in list(seen.integers) if seen.rows < SAMPLE else []:
         seen.integers[name].append(batch.column(name))
-        if not _is_named(name) and not seen.rows and len(pc.unique(batch.column(name))) < len(batch):
+        if not _has_id_name(name) and not seen.rows and len(pc.unique(batch.column(name))) < len(batch):
             del seen.integers[name]
     for name, known in seen.ranges.items():
         ends = [end for end in pc.min_max(batch.column(name)).as_py().values() if end is not None]
@@ -181,15 +181,16 @@ def _columns_of(
     return []
 
 
-def _is_named(name: str) -> bool:
+def _has_id_name(name: str) -> bool:
     return bool(_NAMED.search(name.lower()) or _CAMEL.search(name))
 
 
 def _is_identifier(name: str, parts: Sequence[pa.Array]) -> bool:
     """Whether whole numbers identify rows or things, and measure nothing.
 
-    Either the name says so and there are more than FEWEST different values; or more than FEWEST numbers are all
-    different, not negative and nearly without gaps, as row numbers are. Numbers from 10⁹ on may be times in seconds.
+    An identifier has more than FEWEST different values. In addition, its name looks like the name of an identifier; or
+    all numbers are different, not negative, below 10⁹ and nearly without gaps, as row numbers are. Larger numbers may
+    be times in seconds.
     """
     if not parts:
         return False
@@ -197,35 +198,35 @@ def _is_identifier(name: str, parts: Sequence[pa.Array]) -> bool:
     different = pc.unique(numbers).to_numpy(zero_copy_only=False)
     if len(different) <= FEWEST:
         return False
-    if _is_named(name):
+    if _has_id_name(name):
         return True
     low, high = int(different.min()), int(different.max())
     dense = high - low < 2 * len(different)
-    return bool(len(different) == len(numbers) and dense and low >= 0 and high < 10**9) and _is_whole(parts)
+    return bool(len(different) == len(numbers) and dense and low >= 0 and high < 10**9) and _is_complete(parts)
 
 
-def _is_whole(parts: Sequence[pa.Array]) -> bool:
+def _is_complete(parts: Sequence[pa.Array]) -> bool:
     return not any(part.null_count for part in parts)
 
 
 def _notes(fields: list[pa.Field], used: set[str], seen: _Seen) -> list[str]:
-    """Return a line about each kind of columns that were left out, with the options that take them in."""
+    """Return a line about each kind of column that is not input, with the options that make such a column input."""
     notes = []
     left = [one for one in fields if one.name not in used]
     if names := [one.name for one in left if pa.types.is_integer(one.type)]:
         notes.append(
             f"payload, not input, because the numbers look like identifiers: {_listed(names)}. --number {names[0]} "
-            f"takes one in as a number; --exclude {names[0]} ends this note"
+            f"makes a column input; --exclude {names[0]} ends this note"
         )
     if names := [one.name for one in left if is_text(one.type) and one.name in seen.texts]:
         notes.append(
-            f"payload, not input, because the text has many distinct values: {_listed(names)}. --text {names[0]} takes "
-            f"one in as n-grams, --category {names[0]} as a category; --exclude {names[0]} ends this note"
+            f"payload, not input, because the text has many distinct values: {_listed(names)}. --text {names[0]} makes "
+            f"a column input as n-grams, --category {names[0]} as a category; --exclude {names[0]} ends this note"
         )
     if names := [one.name for one in left if _is_vector(one.type)]:
         notes.append(
             f"payload, not input, because the values are lists of numbers: {_listed(names)}. If they are embeddings, "
-            f"build with --encoder none, without a training; --exclude {names[0]} ends this note"
+            f"build with --encoder none, without training; --exclude {names[0]} ends this note"
         )
     return notes
 

@@ -1,6 +1,6 @@
 """Read JSON Lines (.jsonl, .ndjson): one object per line, whose fields are the columns.
 
-The first pass counts the rows and infers the types from all of them. A text stays a text, also if it looks like a time.
+The first pass counts the rows and infers the types from all rows. A text stays text, even if it looks like a time.
 """
 
 import re
@@ -13,7 +13,7 @@ import pyarrow.json as pa_json
 from lookalike.training.errors import DataError
 from lookalike.training.rows.compressed import open_bytes, read_fully
 from lookalike.training.rows.csv_header import damaged, not_decodable
-from lookalike.training.rows.parts import Part
+from lookalike.training.rows.table_files import TableFile
 from lookalike.training.rows.typed_table import TypedFile
 
 __all__ = ["json_file", "read_objects", "united"]
@@ -23,19 +23,19 @@ PIECE = 1 << 24
 LONGEST = 1 << 26
 """The greatest length of a line, in bytes."""
 DEEPEST = 100
-"""Levels of lists and objects in a line."""
+"""The most levels of lists and objects in a line."""
 _BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]')
 _BOM = b"\xef\xbb\xbf"
 _PLACE = re.compile(r"JSON parse error: (.*?)\.? in row (\d+)")
 
 
-def json_file(part: Part, size: int = PIECE) -> TypedFile:
+def json_file(source: TableFile, size: int = PIECE) -> TypedFile:
     """Return the schema, the count and the reader of JSON Lines in UTF-8, also compressed. `size`: bytes per read.
 
-    Raises DataError for a line that is not an object, or whose field has another type than before; the error names the
-    row, counted from 0.
+    Raises DataError if a line is not an object, or if a field has another type than in the lines before; the error
+    names the row, counted from 0.
     """
-    path, schema, count = part.path, pa.schema([]), 0
+    path, schema, count = source.path, pa.schema([]), 0
     for table in _tables(path, None, size):
         schema = united(path, schema, table, count)
         count += len(table)
@@ -45,13 +45,13 @@ def json_file(part: Part, size: int = PIECE) -> TypedFile:
             kept = table.select(schema.names if names is None else names)
             yield from kept.combine_chunks().to_batches(max_chunksize=rows)
 
-    return TypedFile(part, schema, count, read)
+    return TypedFile(source, schema, count, read)
 
 
 def united(path: Path, schema: pa.Schema, table: pa.Table, first: int) -> pa.Schema:
-    """Return a schema with the fields of a part of the rows, from the row number `first` on.
+    """Return the schema extended by the fields of a table, whose first row has the number `first`.
 
-    Raises DataError if a field has another type than before.
+    Raises DataError if a field of the table has another type than in the schema.
     """
     try:
         return pa.unify_schemas([schema, _as_texts(table.schema)], promote_options="permissive")
@@ -61,7 +61,7 @@ def united(path: Path, schema: pa.Schema, table: pa.Table, first: int) -> pa.Sch
 
 
 def read_objects(path: Path, lines: bytes, first: int, schema: pa.Schema | None = None) -> pa.Table:
-    """Read whole lines of JSON, from the row number `first` on.
+    """Read whole lines of JSON; the first line has the row number `first`.
 
     The table has the fields of the schema, or the fields and types that the lines have. Raises DataError if a line is
     not an object, or if a field has two types.

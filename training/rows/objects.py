@@ -1,9 +1,9 @@
-"""Rows from objects in Python: tables that speak Arrow, NumPy arrays, and datasets with a length and items.
+"""Rows from objects in Python: tables that export themselves to Arrow, NumPy arrays, and datasets of items.
 
-No package of these objects is imported: an object is known by its methods. A pandas or polars DataFrame and an Arrow
-table export themselves by `__arrow_c_stream__` or `__arrow_c_array__`, the Arrow PyCapsule interface. A Hugging Face
-`Dataset` is read in slices of its Arrow table, which it maps into memory. The items of any other map-style dataset, as
-`torch.utils.data.Dataset` has, are arrays, pairs of an array and a label, or dictionaries.
+This module recognizes an object by its methods, so it imports no package of these objects. A pandas or polars DataFrame
+and an Arrow table have the method `__arrow_c_stream__` or `__arrow_c_array__` of the Arrow PyCapsule interface. A
+Hugging Face `Dataset` is read in slices of its Arrow table, which is mapped into memory. Any other map-style dataset,
+such as a `torch.utils.data.Dataset`, has items that are arrays, pairs of an array and a label, or dictionaries.
 """
 
 import warnings
@@ -124,10 +124,10 @@ def _sliced_rows(source: Any, settings: DataConfig, spec: InputSpec | None) -> R
 
 
 def _typed_rows(name: str, schema: Any, count: int, read: Any, settings: DataConfig, spec: InputSpec | None) -> Rows:
-    from lookalike.training.rows.parts import Part
+    from lookalike.training.rows.table_files import TableFile
     from lookalike.training.rows.typed_table import TypedFile, open_typed
 
-    file = TypedFile(Part(Path(name)), schema, count, read)
+    file = TypedFile(TableFile(Path(name)), schema, count, read)
     return open_typed(
         Path(name), [file], settings, spec, partial(_reopened, name=name, schema=schema, count=count, read=read)
     )
@@ -160,7 +160,7 @@ def _item(source: Any, number: int) -> Any:
     try:
         return source[number]
     except (LookupError, TypeError) as error:
-        expected = "a dataset with the items 0 to its length"
+        expected = "an item at each position below the length"
         raise DataError(
             f"{_name(source)}, item {number}", expected, found=f"{type(error).__name__}: {error}"
         ) from error
@@ -169,7 +169,7 @@ def _item(source: Any, number: int) -> Any:
 def _checked(source: Any, number: int, shape: tuple[int, ...]) -> tuple[NDArray[Any], str | None, dict[str, Any]]:
     item = _parts(source, number)
     if item[0].shape != shape:
-        expected = f"values of shape {shape}, like those of item 0"
+        expected = f"values of shape {shape}, as in item 0"
         raise DataError(f"{_name(source)}, item {number}", expected=expected, found=f"shape {item[0].shape}")
     return item
 

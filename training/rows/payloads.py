@@ -39,7 +39,7 @@ class TablePayloads(Sequence[dict[str, Any]]):
     def __getitem__(self, place: slice) -> list[dict[str, Any]]: ...
 
     def __getitem__(self, place: int | slice) -> dict[str, Any] | list[dict[str, Any]]:
-        """Return one payload, or several. Raises DataError if a value of the table is no JSON value."""
+        """Return one payload, or several. Raises DataError if a value of the table has no form in JSON."""
         return self._rows[place]
 
     def __eq__(self, other: object) -> bool:

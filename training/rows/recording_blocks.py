@@ -43,7 +43,7 @@ class Source:
         blocks: samples per block -> the blocks in order; a new call reads the file again.
         channels: the names of the channels; a file without names numbers them from 0.
         rate: samples per second, if the file names it.
-        labels: the labels that the codes number; reading the file adds to it.
+        labels: the labels that the codes number; reading the file appends labels to the list.
         label: the label of every recording of the file; None if there is none.
         zoned: whether the times are dates with a time zone, which are shown in UTC.
         notes: lines for the user about how the file is read.
@@ -72,7 +72,7 @@ def no_codes(count: int) -> Integers:
 def pick_channels(path: Path, count: int, wanted: tuple[str, ...]) -> tuple[tuple[str, ...], list[int]]:
     """Return the names and the positions of the channels of a file without names.
 
-    `wanted`: their numbers from 0; as many names as the file has channels, in their order; or none for all channels.
+    `wanted`: numbers of channels, from 0; or a name for each channel, in the file's order; or empty for all channels.
     Raises DataError if a channel does not exist.
     """
     numbers = tuple(map(str, range(count)))
@@ -87,7 +87,7 @@ def pick_channels(path: Path, count: int, wanted: tuple[str, ...]) -> tuple[tupl
 
 
 def channels_note(count: int, channels: tuple[str, ...]) -> tuple[str, ...]:
-    """Return a note if a file with `count` channels has more than those that are read."""
+    """Return a note if some of a file's `count` channels are not read."""
     if len(channels) == count:
         return ()
     return (f"of the {count} channels of some files, only these are read: {', '.join(channels[:20])}",)

@@ -1,6 +1,6 @@
 """Recordings without column names: .npy arrays, .wav files, and compressed sound by the extra `audio`.
 
-Sound of whole numbers becomes numbers from -1 to below 1, whatever its bits, so that files of different depth agree.
+Integer samples of any number of bits are scaled to numbers from -1 to below 1, so that files of different depth agree.
 """
 
 import io
@@ -22,6 +22,7 @@ __all__ = ["open_npy_recording", "open_sound", "open_wav"]
 _PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
 _FORMATS = {(_PCM, 8), (_PCM, 16), (_PCM, 24), (_PCM, 32), (_FLOAT, 32), (_FLOAT, 64)}
 _BROKEN = (ValueError, OSError, EOFError, TypeError, SyntaxError)
+_TRUNCATED = "The file is truncated. Copy or download it again."
 
 
 def open_npy_recording(path: Path, name: str, wanted: tuple[str, ...]) -> Source:
@@ -56,7 +57,7 @@ def open_npy_recording(path: Path, name: str, wanted: tuple[str, ...]) -> Source
 
 @dataclass(frozen=True)
 class _Wav:
-    """The format of a .wav file, and where its samples are."""
+    """The format of a .wav file, and the place of its samples."""
 
     kind: tuple[int, int]
     """The number of the encoding, and the bits of a sample."""
@@ -84,7 +85,7 @@ def open_wav(path: Path, name: str, wanted: tuple[str, ...]) -> Source:
                 count = min(size, head.count - first)
                 raw = file.read(count * sample)
                 if len(raw) < count * sample:
-                    raise DataError(str(path), f"{head.count:,} samples", "fewer", remedy="The file is truncated.")
+                    raise DataError(str(path), f"{head.count:,} samples", "fewer samples", remedy=_TRUNCATED)
                 values = _decoded(raw, head.kind).reshape(count, head.channels)[:, columns]
                 yield Block(name, values, no_codes(count), row=first)
 
@@ -104,12 +105,12 @@ def _read_head(path: Path, file: BinaryIO) -> _Wav:
             form = file.read(min(size, 40))
             size -= len(form)
         file.seek(size + size % 2, io.SEEK_CUR)
-    raise DataError(str(path), expected="a chunk of samples", found="no such chunk", remedy="The file is truncated.")
+    raise DataError(str(path), expected="a chunk of samples", found="no such chunk", remedy=_TRUNCATED)
 
 
 def _checked(path: Path, form: bytes, start: int, size: int) -> _Wav:
     if len(form) < 16:
-        raise DataError(str(path), expected="the format before the samples", found="no format")
+        raise DataError(str(path), expected="a chunk with the format before the samples", found="no such chunk")
     encoding, channels, rate, _, frame, bits = struct.unpack("<HHIIHH", form[:16])
     if encoding == _EXTENSIBLE and len(form) >= 26:
         encoding = struct.unpack("<H", form[24:26])[0]
@@ -160,8 +161,9 @@ def _sound(path: Path) -> Iterator[Any]:
     try:
         import soundfile
     except ImportError as error:
-        remedy = "Install it with pip install 'lookalike[audio]', or convert the file to .wav."
-        raise DataError(str(path), expected="the extra audio", found="no soundfile", remedy=remedy) from error
+        remedy = "Run `pip install 'lookalike[audio]'`, or convert the file to .wav."
+        found = "that soundfile is not installed"
+        raise DataError(str(path), "the extra `audio` for sound files", found=found, remedy=remedy) from error
     try:
         with soundfile.SoundFile(path) as file:
             yield file

@@ -1,4 +1,4 @@
-"""Recordings in tables: files with a column for each channel, and a column for the time if there is one.
+"""Recordings in tables: files with a column for each channel, and optionally a column for the time.
 
 A column may name the recording of each sample; the samples of one recording follow each other. The label of a sample is
 in the column `data.label`, if the table has it.
@@ -20,9 +20,9 @@ from lookalike.training.rows.csv_header import read_header
 from lookalike.training.rows.csv_kinds import Tally, convert, settle_decimals
 from lookalike.training.rows.csv_text import read_cells
 from lookalike.training.rows.file_kinds import TABLES, ending
-from lookalike.training.rows.parts import Part
 from lookalike.training.rows.recording_blocks import Block, Source, no_codes
 from lookalike.training.rows.recording_times import TimeReader
+from lookalike.training.rows.table_files import TableFile
 from lookalike.training.rows.tables import BROKEN, broken, check_names
 from lookalike.training.rows.typed_files import open_typed_file
 from lookalike.training.rows.typed_table import TypedFile
@@ -30,7 +30,7 @@ from lookalike.training.rows.typed_table import TypedFile
 __all__ = ["open_table_recordings"]
 
 CLOCKS = {"date", "datetime", "time", "timestamp"}
-"""A column with one of these names is no channel, unless it is named as one."""
+"""A column with one of these names is not a channel, unless `data.channels` names the column."""
 _CHECKED = 1_000
 
 
@@ -53,15 +53,15 @@ class _Table:
 
 
 def open_table_recordings(path: Path, name: str, settings: DataConfig, *, strict: bool = True) -> Source:
-    """Open a table of any kind. The types of its columns, or the first rows of a text file, show which are numbers.
+    """Open a table of any kind. The types of the columns, or the first rows of a text file, show which are numbers.
 
-    `strict`: refuse a table without the column of labels, if the settings name one; a query has no labels.
+    `strict`: refuse a table without the label column that the settings name; false for a query, which has no labels.
     """
     kind = TABLES[ending(path)]
     if kind == "text":
         table = _text_table(path, settings, trained=not strict)
     else:
-        table = _typed_table(open_typed_file(kind, Part(path)), settings)
+        table = _typed_table(open_typed_file(kind, TableFile(path)), settings)
     return _source(table, name, settings, strict=strict)
 
 
@@ -94,7 +94,7 @@ def _text_table(path: Path, settings: DataConfig, *, trained: bool) -> _Table:
 
 
 def _typed_table(file: TypedFile, settings: DataConfig) -> _Table:
-    path, names = file.part.path, file.schema.names
+    path, names = file.source.path, file.schema.names
 
     def batches(size: int, names: list[str]) -> Iterator[pa.RecordBatch]:
         try:
@@ -163,7 +163,7 @@ def _channels(table: _Table, settings: DataConfig) -> tuple[tuple[str, ...], tup
     if not channels:
         raise DataError(str(table.path), expected="a column of numbers, as a channel", found=f"columns {table.columns}")
     texts = [column for column in table.columns if column not in {*others, *table.names}]
-    notes = [f"left out, because the values are no numbers: {', '.join(texts[:20])}"] if texts else []
+    notes = [f"left out, because the values are not numbers: {', '.join(texts[:20])}"] if texts else []
     if texts and settings.label not in table.columns:
         notes[0] += f"; if {texts[0]} has labels, name it with `--set data.label={texts[0]}`"
     advice = "if it has the times of the samples, name it with --time, else make it a channel with --channels"
@@ -184,7 +184,7 @@ def _refuse_infinite(path: Path, values: Any, channels: tuple[str, ...], first: 
 
 
 def _codes(cells: pa.Array, known: dict[Any, int], labels: list[Any]) -> Integers:
-    """(n,) labels -> (n,) their numbers in `labels`, which grows; -1 for a missing label."""
+    """(n,) labels -> (n,) their numbers in `labels`, to which new labels are appended; -1 for a missing label."""
     if pa.types.is_dictionary(cells.type):
         cells = cells.dictionary_decode()
     if pa.types.is_floating(cells.type):
@@ -211,7 +211,7 @@ def _parts(table: _Table, batch: pa.RecordBatch, name: str, column: str, first: 
         names = names.dictionary_decode()
     if names.null_count:
         place = f"{table.path}, row {first + pc.index(pc.is_null(names), True).as_py()}, column {column}"
-        raise DataError(place, expected="the name of the recording", found="nothing")
+        raise DataError(place, expected="the name of the recording", found="a missing value")
     runs = pc.run_end_encode(names)
     start = 0
     for recording, end in zip(runs.values.to_pylist(), runs.run_ends.to_pylist(), strict=True):

@@ -1,7 +1,7 @@
-"""The times of samples, as a table has them: numbers of seconds, or dates.
+"""The times of samples in a table: numbers of seconds, or dates.
 
 Numbers of 10^11 and more are milliseconds since 1970, of 10^14 and more microseconds, of 10^17 and more nanoseconds;
-smaller numbers are seconds. The first time of a file decides.
+smaller numbers are seconds. The first time of a file decides for the whole file.
 """
 
 import numpy as np
@@ -16,7 +16,7 @@ __all__ = ["TimeReader", "Times"]
 Times = Doubles | Integers
 
 _UNITS = ((1e17, "nanoseconds", 1), (1e14, "microseconds", 10**3), (1e11, "milliseconds", 10**6))
-"""The least number, and the nanoseconds of one unit."""
+"""The least number that has a unit, the unit, and its nanoseconds."""
 _EXPECTED = "a number of seconds, or a date and time such as 2026-03-31T01:30:00.5, from 1678 to 2261"
 
 
@@ -87,18 +87,19 @@ class TimeReader:
         raise self._first_wrong(cells, self._kinds, first)
 
     def _first_wrong(self, cells: pa.Array, kinds: tuple[pa.DataType, ...], first: int) -> DataError:
-        """Return the error for the first cell that has another kind; if each has one of them, for the last."""
-        each = (number for number in range(len(cells)) if not any(_is(cells.slice(number, 1), kind) for kind in kinds))
-        return self._wrong(cells, next(each, len(cells) - 1), first)
+        """Return the error for the first cell that fits no kind, or else for the last cell."""
+        each = range(len(cells))
+        wrong = (number for number in each if not any(_fits(cells.slice(number, 1), kind) for kind in kinds))
+        return self._wrong(cells, next(wrong, len(cells) - 1), first)
 
     def _wrong(self, cells: pa.Array, number: int, first: int) -> DataError:
         path, column = self._field.rsplit(":", 1)
         found = cells[number].as_py() if not pa.types.is_timestamp(cells.type) else str(cells[number])
         place = f"{path}, row {first + number}, column {column}"
-        return DataError(place, expected=_EXPECTED, found="nothing" if found is None else repr(found)[:60])
+        return DataError(place, expected=_EXPECTED, found="a missing value" if found is None else repr(found)[:60])
 
 
-def _is(cells: pa.Array, kind: pa.DataType) -> bool:
+def _fits(cells: pa.Array, kind: pa.DataType) -> bool:
     try:
         cells.cast(kind)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):

@@ -1,6 +1,6 @@
 """From blocks of samples to windows: split at gaps, resample, and cut, in constant memory.
 
-The windows do not depend on the blocks: what a later window needs is carried from one block to the next.
+The windows do not depend on the blocks: the samples that a later window needs are kept from one block to the next.
 """
 
 import math
@@ -16,26 +16,26 @@ from lookalike.training.array_types import Doubles, Integers
 from lookalike.training.errors import DataError
 from lookalike.training.rows.recording_blocks import Block, Source
 from lookalike.training.transforms import WindowTransform
+from lookalike.training.transforms.cut_windows import cut, decimals, filled, usable
 from lookalike.training.transforms.resample import MAX_FACTOR, Resampler, factor_of
-from lookalike.training.transforms.segments import cut, decimals, filled, usable
 
-__all__ = ["HEAD", "Piece", "Tally", "clock_rate", "pieces_of", "windows_of"]
+__all__ = ["HEAD", "Piece", "WindowCounts", "clock_rate", "pieces_of", "windows_of"]
 
 HEAD = 10_000
-"""The samples of a recording that its rate is measured on."""
+"""The rate of a recording is measured on this many samples at its beginning."""
 
 
 @dataclass
-class Tally:
+class WindowCounts:
     """Counts made while recordings are cut.
 
     Attributes:
         windows, skipped: windows that are rows, and windows with too many missing samples.
         gaps, short: gaps that split a recording, and segments that are shorter than a window.
-        repeated: samples with the time of the sample before, which are left out.
+        repeated: samples with the same time as the sample before, which are left out.
         longest: the samples of the longest segment.
         names: the recordings.
-        intervals: the least and the greatest seconds between two samples of a segment.
+        steps: the least and the greatest seconds from one sample of a segment to the next.
     """
 
     windows: int = 0
@@ -45,23 +45,24 @@ class Tally:
     repeated: int = 0
     longest: int = 0
     names: set[str] = field(default_factory=set)
-    intervals: tuple[float, float] = (math.inf, 0.0)
+    steps: tuple[float, float] = (math.inf, 0.0)
 
-    def note_intervals(self, steps: Doubles) -> None:
-        """Note the seconds between samples of one segment."""
+    def note_steps(self, steps: Doubles) -> None:
+        """Note the seconds between the samples of one segment."""
         if len(steps):
-            least, most = self.intervals
-            self.intervals = min(least, float(steps.min())), max(most, float(steps.max()))
+            least, most = self.steps
+            self.steps = min(least, float(steps.min())), max(most, float(steps.max()))
 
 
 @dataclass(frozen=True)
 class Piece:
-    """Samples at one rate, and which windows begin among them.
+    """Samples at one rate, and the windows that begin among these samples.
 
     Attributes:
         values, codes: (n, channels) and (n,), as in `Block`.
         starts: (m,) the first samples of the windows, in `values`.
-        begins: (m,) when the windows begin: seconds after the recording's first sample, or its number without a clock.
+        begins: (m,) the starts of the windows: seconds after the recording's first sample, or numbers of samples if the
+            recording has no clock.
         origin: the time of the recording's first sample.
     """
 
@@ -73,10 +74,10 @@ class Piece:
     origin: np.float64 | np.int64
 
 
-def pieces_of(source: Source, transform: WindowTransform, size: int, tally: Tally) -> Iterator[Piece]:
-    """Yield the windows of a file in order; `size`: samples per block. `tally` counts what is seen.
+def pieces_of(source: Source, transform: WindowTransform, size: int, counts: WindowCounts) -> Iterator[Piece]:
+    """Yield the windows of a file in order, and update `counts`; `size`: samples per block.
 
-    Raises DataError, which names the row, if times go backwards, or a recording continues after another one.
+    Raises DataError, which names the row, if times go backwards, or if a recording continues after another recording.
     """
     current: _Recording | None = None
     for block in source.blocks(size):
@@ -85,12 +86,12 @@ def pieces_of(source: Source, transform: WindowTransform, size: int, tally: Tall
         if current is None or block.recording != current.name:
             if current is not None:
                 yield from current.close()
-            if block.recording in tally.names:
+            if block.recording in counts.names:
                 place, expected = f"{source.path}, row {block.row}", "all samples of a recording together"
                 found = f"more samples of {block.recording!r} after another recording"
                 raise DataError(place, expected=expected, found=found, remedy="Sort the table by recording.")
-            tally.names.add(block.recording)
-            current = _Recording(source, transform, block, tally)
+            counts.names.add(block.recording)
+            current = _Recording(source, transform, block, counts)
         yield from current.add(block)
     if current is not None:
         yield from current.close()
@@ -115,7 +116,7 @@ def windows_of(
 
 
 def _majority(codes: Integers) -> int:
-    """Return the most frequent of (window,) codes, the earliest in the file if two are; -1 if no sample has a label."""
+    """Return the most frequent of (window,) codes; if several are, the earliest in the file; -1 without labels."""
     if codes[0] == codes[-1] and (codes == codes[0]).all():
         return int(codes[0])
     found, counts = np.unique(codes[codes >= 0], return_counts=True)
@@ -136,12 +137,12 @@ def _times(begins: NDArray[Any], origin: Any, source: Source, transform: WindowT
 class _Recording:
     """One recording: its clock, and the segment that is open."""
 
-    def __init__(self, source: Source, transform: WindowTransform, first: Block, tally: Tally) -> None:
+    def __init__(self, source: Source, transform: WindowTransform, first: Block, counts: WindowCounts) -> None:
         self.name = first.recording
-        self._source, self._transform, self._tally = source, transform, tally
+        self._source, self._transform, self._counts = source, transform, counts
         self._origin = np.float64(0) if first.times is None else first.times[0]
         self._head: list[Block] | None = None if first.times is None else []
-        """The first blocks, until its rate is known."""
+        """The first blocks, until the rate is known; None afterwards."""
         self._rate = source.rate
         self._has_times = first.times is not None
         self._dtype = first.values.dtype
@@ -183,15 +184,15 @@ class _Recording:
         if (steps < 0).any():
             raise self._backwards(block, int(np.argmax(steps < 0)))
         kept = steps > 0
-        self._tally.repeated += int(count - kept.sum())
+        self._counts.repeated += int(count - kept.sum())
         self._last = float(times[-1])
         times, values, codes, steps = times[kept], block.values[kept], block.codes[kept], steps[kept]
         is_gap = np.isfinite(steps) & (steps > (self._transform.max_gap or math.inf))
-        self._tally.note_intervals(steps[np.isfinite(steps) & ~is_gap])
+        self._counts.note_steps(steps[np.isfinite(steps) & ~is_gap])
         edges = [*np.unique([0, *np.flatnonzero(is_gap)]), len(times)]
         for first, last in pairwise(edges if len(times) else []):
             if is_gap[first]:
-                self._tally.gaps += 1
+                self._counts.gaps += 1
                 yield from self._close_segment()
             yield from self._extend(times[first:last], values[first:last], codes[first:last])
 
@@ -207,8 +208,8 @@ class _Recording:
             return
         if segment.resampler:
             yield from self._piece(segment, *segment.resampler.finish())
-        self._tally.longest = max(self._tally.longest, segment.count)
-        self._tally.short += segment.count < self._transform.window
+        self._counts.longest = max(self._counts.longest, segment.count)
+        self._counts.short += segment.count < self._transform.window
         self._segment = None
 
     def _piece(self, segment: "_Segment", values: NDArray[np.floating], codes: Integers) -> Iterator[Piece]:
@@ -216,8 +217,8 @@ class _Recording:
         numbers = segment.add(values.astype(self._dtype, copy=False), codes)
         starts = numbers - segment.first
         enough = usable(segment.values, starts, transform)
-        self._tally.windows += int(enough.sum())
-        self._tally.skipped += int((~enough).sum())
+        self._counts.windows += int(enough.sum())
+        self._counts.skipped += int((~enough).sum())
         if enough.any():
             begins = numbers[enough] if transform.rate is None else segment.begin + numbers[enough] / transform.rate
             yield Piece(self.name, segment.values, segment.codes, starts[enough], begins, self._origin)
@@ -240,7 +241,7 @@ class _Recording:
 
 
 class _Segment:
-    """Samples at one rate without a gap: those that a later window needs."""
+    """The samples of one segment, at one rate, that later windows need."""
 
     def __init__(
         self, begin: float, resampler: Resampler | None, transform: WindowTransform, dtype: np.dtype[Any]
@@ -251,7 +252,8 @@ class _Segment:
         self.values: NDArray[np.floating] = np.empty((0, len(transform.channels)), dtype)
         self.codes: Integers = np.empty(0, np.int64)
         self.first = self.count = self._next = 0
-        """The number of the first sample that is held, of the samples so far, and of the next window's first sample."""
+        """The number of the first sample in memory, the count of all samples, and the number of the next window's first
+        sample."""
 
     def add(self, values: NDArray[np.floating], codes: Integers) -> Integers:
         """Add samples; return the numbers of the first samples of the windows that end among them."""
@@ -270,16 +272,17 @@ class _Segment:
 
 
 def seconds_after(times: NDArray[Any], origin: Any) -> Doubles:
-    """Times as a source has them -> seconds after the time `origin`."""
+    """Times of a source, in seconds or nanoseconds -> seconds after the time `origin`."""
     after: NDArray[Any] = times - origin
     seconds: Doubles = after / 1e9 if after.dtype == np.int64 else after
     return seconds
 
 
 def clock_rate(times: NDArray[Any], source: Source, name: str) -> float:
-    """Return the rate of a recording: 1 over the mean of its usual intervals, of half to twice their median.
+    """Return the rate of a recording: 1 over the mean of its usual steps from one sample to the next.
 
-    Counts the first HEAD samples. Raises DataError if most samples are not later than the sample before.
+    A usual step is between half the median and twice the median of all steps. Only the first HEAD samples count. Raises
+    DataError if most samples are not later than the sample before.
     """
     steps = np.diff(seconds_after(times[:HEAD], times[0]))
     rising = steps[steps > 0]

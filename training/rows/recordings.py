@@ -1,7 +1,7 @@
 """Open recordings as rows of windows: one file, a folder of files, or a table with a column that names the recording.
 
 The first pass over the files counts the windows exactly; each later pass makes them in chunks, in constant memory. The
-id of a window is `recording@start`, where `start` is that of its payload: the time of its first sample in seconds, a
+id of a window is `recording@start`. The payload has `start` too: the time of the window's first sample in seconds, a
 date in ISO 8601 if the source has dates, or the number of the sample if there is no clock. `end` is exclusive.
 """
 
@@ -20,16 +20,16 @@ from lookalike.training.errors import ConfigError, DataError
 from lookalike.training.rows.base import Chunk, Rows, evenly
 from lookalike.training.rows.file_kinds import TABLES, ending
 from lookalike.training.rows.recording_blocks import Source, block_samples
-from lookalike.training.rows.recording_windows import HEAD, Piece, Tally, clock_rate, pieces_of, windows_of
+from lookalike.training.rows.recording_windows import HEAD, Piece, WindowCounts, clock_rate, pieces_of, windows_of
 from lookalike.training.transforms import InputSpec, WindowTransform
-from lookalike.training.transforms.segments import shown
+from lookalike.training.transforms.cut_windows import start_text
 
 __all__ = ["SUFFIXES", "open_recordings"]
 
 ARRAYS, SOUND = (".npy", ".wav"), (".flac", ".ogg")
 SUFFIXES = (*TABLES, *ARRAYS, *SOUND)
 MEASURED = 100
-"""Files whose clocks are measured to find the rate, and the recordings that are measured in a file."""
+"""The most files whose clocks are measured to find the rate, and the most recordings that are measured in a file."""
 _MEASURED_SAMPLES = 200_000
 _MAX_SAMPLES = 1 << 20
 """The most samples of a window or a hop."""
@@ -49,23 +49,23 @@ def open_recordings(path: Path, settings: DataConfig, spec: InputSpec | None = N
         settings = replace(settings, channels=given.channels, time=given.time, recording=given.recording)
     sources = _open_sources(path, settings, strict=given is None)
     transform = given or _transform(sources, settings)
-    tally = Tally()
+    counts = WindowCounts()
     size = block_samples(len(transform.channels))
     for source in sources:
-        for _ in pieces_of(source, transform, size, tally):
+        for _ in pieces_of(source, transform, size, counts):
             pass
-    if not tally.windows:
-        raise _no_window(path, transform, tally)
+    if not counts.windows:
+        raise _no_window(path, transform, counts)
     return Rows(
         str(path),
         transform.shape,
-        tally.windows,
+        counts.windows,
         False,
         lambda count: _chunks(sources, transform, count),
         transform=transform,
         group="recording",
         settings=settings if spec is None else None,
-        notes=tuple(_notes(sources, transform, tally)),
+        notes=tuple(_notes(sources, transform, counts)),
         reopen=partial(_reopen, path),
     )
 
@@ -77,7 +77,7 @@ def _reopen(path: Path, settings: DataConfig, spec: InputSpec | None) -> Rows:
 
 
 def _open_sources(path: Path, settings: DataConfig, *, strict: bool) -> list[Source]:
-    """Open one file, or all in a folder; `strict`: refuse a file without columns if settings name columns."""
+    """Open one file, or all files of a folder; `strict`: refuse a file without columns if settings name columns."""
     if not path.is_dir():
         return [_open_source(path, path.name, settings, strict=strict)]
     paths = sorted(p for p in path.rglob("*") if _is_recording(p))
@@ -110,12 +110,12 @@ def _open_source(path: Path, name: str, settings: DataConfig, *, strict: bool) -
 
     openers = {".npy": open_npy_recording, ".wav": open_wav, **dict.fromkeys(SOUND, open_sound)}
     if suffix not in openers:
-        expected = f"a recording: {' '.join(SUFFIXES)}, or a folder of them"
+        expected = f"a recording: {' '.join(SUFFIXES)}, or a folder of recordings"
         found = f"the file name extension {suffix}" if suffix else "no file name extension"
-        raise DataError(str(path), expected=expected, found=found, remedy="Without --window, it is read as rows.")
+        raise DataError(str(path), expected=expected, found=found, remedy="Leave out --window to read rows.")
     for setting in ("time", "recording"):
         if strict and getattr(settings, setting):
-            expected = "a table, as --time and --recording name columns"
+            expected = f"a table, because --{setting} names a column"
             raise DataError(str(path), expected=expected, found=f"a {suffix} file", remedy=f"Leave out --{setting}.")
     return openers[suffix](path, name, settings.channels)
 
@@ -157,14 +157,15 @@ def _rate(sources: list[Source], settings: DataConfig) -> float | None:
     if not rates:
         if settings.time:
             remedy = "Name the rate with --rate."
-            raise DataError(str(sources[0].path), "recordings of two samples and more", "none", remedy=remedy)
+            expected = "a recording of at least two samples"
+            raise DataError(str(sources[0].path), expected=expected, found="no such recording", remedy=remedy)
         return None
-    return _tidy(median(rates))
+    return _rounded(median(rates))
 
 
-def _tidy(rate: float) -> float:
-    """Return the roundest number within a millionth of the rate."""
-    return next(tidy for digits in range(1, 18) if abs((tidy := float(f"{rate:.{digits}g}")) - rate) <= 1e-6 * rate)
+def _rounded(rate: float) -> float:
+    """Round a rate to as few digits as possible; the result differs from the rate by at most a millionth."""
+    return next(short for digits in range(1, 18) if abs((short := float(f"{rate:.{digits}g}")) - rate) <= 1e-6 * rate)
 
 
 def _clock_rates(source: Source) -> list[float]:
@@ -184,7 +185,7 @@ def _samples(length: int | str, setting: str, rate: float | None) -> int:
     """Return a length in samples; a duration needs a rate."""
     if isinstance(length, str):
         if rate is None:
-            expected, found = "a number of samples, as the recordings have no times", repr(length)
+            expected, found = "a number of samples, because the recordings have no times", repr(length)
             remedy = "Name the column of the times with --time, or the samples per second with --rate."
             raise ConfigError(f"data.{setting}", expected=expected, found=found, remedy=remedy)
         samples = round(_seconds(length) * rate)
@@ -202,10 +203,10 @@ def _seconds(duration: str) -> float:
 
 
 def _chunks(sources: list[Source], transform: WindowTransform, size: int) -> Iterator[Chunk]:
-    """Yield all windows in chunks of `size`, also across recordings; only the last chunk has fewer."""
+    """Yield all windows in chunks of `size`; a chunk may have windows of several recordings, and the last has fewer."""
     samples, parts, count = block_samples(len(transform.channels)), list[Chunk](), 0
     for source in sources:
-        for piece in pieces_of(source, transform, samples, Tally()):
+        for piece in pieces_of(source, transform, samples, WindowCounts()):
             first = 0
             while first < len(piece.starts):
                 parts.append(_chunk(piece, source, transform, slice(first, first + size - count)))
@@ -220,7 +221,8 @@ def _chunks(sources: list[Source], transform: WindowTransform, size: int) -> Ite
 
 def _chunk(piece: Piece, source: Source, transform: WindowTransform, chosen: slice) -> Chunk:
     values, payloads = windows_of(piece, source, transform, chosen)
-    return Chunk([f"{piece.recording}@{shown(each['start'], transform.rate)}" for each in payloads], values, payloads)
+    ids = [f"{piece.recording}@{start_text(payload['start'], transform.rate)}" for payload in payloads]
+    return Chunk(ids, values, payloads)
 
 
 def _joined(parts: list[Chunk]) -> Chunk:
@@ -230,45 +232,45 @@ def _joined(parts: list[Chunk]) -> Chunk:
     return Chunk(ids, np.concatenate([p.inputs for p in parts]), [each for part in parts for each in part.payloads])
 
 
-def _no_window(path: Path, transform: WindowTransform, tally: Tally) -> DataError:
+def _no_window(path: Path, transform: WindowTransform, counts: WindowCounts) -> DataError:
     window = f"{transform.window:,} samples"
-    if tally.skipped:
+    if counts.skipped:
         expected = f"windows with at most {transform.max_missing:.0%} of missing values in each channel"
-        remedy = "Leave out the channel that is missing with --channels, or set data.max_missing."
-        return DataError(str(path), expected=expected, found=f"{tally.skipped:,} with more", remedy=remedy)
-    found = f"at most {tally.longest:,} without a gap" if tally.names else "no sample"
-    shorter = "Set a shorter --window, or a longer --max-gap." if tally.gaps else "Set a shorter --window."
-    remedy = shorter if tally.names else ""
+        remedy = "Name only the channels that have values with --channels, or set a greater data.max_missing."
+        return DataError(str(path), expected=expected, found=f"{counts.skipped:,} with more", remedy=remedy)
+    found = f"at most {counts.longest:,} samples without a gap" if counts.names else "no sample"
+    shorter = "Set a shorter --window, or a longer --max-gap." if counts.gaps else "Set a shorter --window."
+    remedy = shorter if counts.names else ""
     return DataError(str(path), expected=f"a recording of at least {window}", found=found, remedy=remedy)
 
 
-def _notes(sources: list[Source], transform: WindowTransform, tally: Tally) -> Iterator[str]:
+def _notes(sources: list[Source], transform: WindowTransform, counts: WindowCounts) -> Iterator[str]:
     """Describe how the recordings were read."""
     rate = transform.rate
     length = "" if rate is None else f" ({transform.window / rate:.4g} s)"
-    names, windows = _count(len(tally.names), "recording"), _count(tally.windows, "window")
+    names, windows = _count(len(counts.names), "recording"), _count(counts.windows, "window")
     yield f"{names}, {windows} of {transform.window:,} samples{length}, one every {transform.hop:,} samples"
     more = ", ..." if len(transform.channels) > 20 else ""
     yield f"{_count(len(transform.channels), 'channel')}: {', '.join(transform.channels[:20])}{more}"
-    if tally.gaps:
-        yield f"{_count(tally.gaps, 'gap')} of more than {transform.max_gap:.4g} s split recordings"
-    if tally.short:
-        yield f"left out: {_count(tally.short, 'segment')} shorter than a window"
-    if tally.skipped:
+    if counts.gaps:
+        yield f"{_count(counts.gaps, 'gap')} of more than {transform.max_gap:.4g} s split recordings"
+    if counts.short:
+        yield f"left out: {_count(counts.short, 'segment')} shorter than a window"
+    if counts.skipped:
         share = f"more than {transform.max_missing:.0%} of a channel's values are missing"
-        yield f"skipped: {_count(tally.skipped, 'window')} because {share}"
-    if tally.repeated:
-        yield f"left out: {_count(tally.repeated, 'sample')} with the time of the sample before"
-    yield from _resampled(sources, transform, tally)
+        yield f"skipped: {_count(counts.skipped, 'window')} because {share}"
+    if counts.repeated:
+        yield f"left out: {_count(counts.repeated, 'sample')} with the same time as the sample before"
+    yield from _resampled(sources, transform, counts)
     yield from dict.fromkeys(note for source in sources for note in source.notes)
 
 
-def _resampled(sources: list[Source], transform: WindowTransform, tally: Tally) -> Iterator[str]:
+def _resampled(sources: list[Source], transform: WindowTransform, counts: WindowCounts) -> Iterator[str]:
     if (rate := transform.rate) is None:
         return
     rates = [source.rate for source in sources if source.rate]
-    if tally.intervals[1]:
-        rates = [1 / step for step in tally.intervals]
+    if counts.steps[1]:
+        rates = [1 / step for step in counts.steps]
     if rates and max(abs(each / rate - 1) for each in rates) > 0.01:
         least, most = min(rates), max(rates)
         rates_text = f"{least:.6g}" if f"{least:.6g}" == f"{most:.6g}" else f"between {least:.6g} and {most:.6g}"

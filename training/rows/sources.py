@@ -13,7 +13,7 @@ from lookalike.training.errors import DataError
 from lookalike.training.rows.base import Rows
 from lookalike.training.rows.compressed import ENDINGS, compression_of
 from lookalike.training.rows.file_kinds import KINDS, ending, file_kind, folder_kind, is_streamed
-from lookalike.training.rows.parts import Part, part_of
+from lookalike.training.rows.table_files import TableFile, table_file
 from lookalike.training.transforms import ImageTransform, InputSpec, WindowTransform
 from lookalike.training.transforms.image import PHOTO_ENDINGS
 
@@ -37,8 +37,8 @@ def open_rows(source: Any, settings: DataConfig | None = None, spec: InputSpec |
             transform from the data.
 
     Raises:
-        DataError: there are no such rows, they cannot be read, they do not have the encoder's columns, or the settings
-            have a window, and the rows are no recordings.
+        DataError: no rows have this name, the rows cannot be read, they lack a column of the encoder, or a setting is
+            only for recordings and the rows are not recordings.
     """
     settings = settings or (spec.settings if spec else DataConfig())
     rows = _open_source(source, settings, spec)
@@ -70,15 +70,15 @@ def _open_source(source: Any, settings: DataConfig, spec: InputSpec | None) -> R
 
 
 def check_reopens(name: str, remedy: str) -> None:
-    """Raise DataError, with a remedy, if `open_rows` cannot open rows by the name that they had.
+    """Raise DataError, with a remedy, if `open_rows` cannot open rows again by their name.
 
-    The file may be gone, or the rows were those of an object in Python.
+    The file may be gone, or the rows came from an object in Python.
     """
     from lookalike.training.rows.builtin import BUILTIN
 
     if name.partition(":")[0] not in BUILTIN and not _URL.match(name) and not Path(_sheet(name)[0]).exists():
         found = "no file or folder at that path"
-        raise DataError(name, expected="the rows, by the name that they were opened with", found=found, remedy=remedy)
+        raise DataError(name, expected="the file or folder that the rows came from", found=found, remedy=remedy)
 
 
 def _open_path(path: Path, sheet: str, settings: DataConfig, spec: InputSpec | None) -> Rows:
@@ -105,7 +105,7 @@ def _open_path(path: Path, sheet: str, settings: DataConfig, spec: InputSpec | N
     if kind in _ARRAYS:
         return _open(_ARRAYS[kind], path)
     name = Path(f"{path}#{sheet}") if sheet else path
-    return _open_table(name, kind, (Part(path, sheet=sheet),), settings, spec)
+    return _open_table(name, kind, (TableFile(path, sheet=sheet),), settings, spec)
 
 
 def _open_folder(folder: Path, settings: DataConfig, spec: InputSpec | None) -> Rows:
@@ -113,24 +113,24 @@ def _open_folder(folder: Path, settings: DataConfig, spec: InputSpec | None) -> 
     kind, paths = folder_kind(folder)
     if kind == "images":
         return _open("images:open_images", folder, settings, spec)
-    return _open_table(folder, kind, tuple(part_of(path, folder) for path in paths), settings, spec)
+    return _open_table(folder, kind, tuple(table_file(path, folder) for path in paths), settings, spec)
 
 
 def _open_table(
-    name: Path, kind: str, parts: Sequence[Part], settings: DataConfig, spec: InputSpec | None = None
+    name: Path, kind: str, sources: Sequence[TableFile], settings: DataConfig, spec: InputSpec | None = None
 ) -> Rows:
-    """Open a table of one or several files; its rows are embeddings if the encoder reads them so."""
+    """Open a table of one or several files; its rows are embeddings if `spec.vectors` is true."""
     are_vectors = spec is not None and spec.vectors
     if kind == "text" and are_vectors:
-        remedy = "Save the vectors in such a file."
+        remedy = "Save the embeddings in one of these formats."
         raise DataError(str(name), "embeddings as .npy, .npz, .parquet, .arrow or .jsonl", "a text file", remedy)
     if kind == "text":
-        return _open("csv_table:open_csv", name, settings, spec, parts)
-    files = [_found("typed_files:open_typed_file")(kind, part) for part in parts]
+        return _open("csv_table:open_csv", name, settings, spec, sources)
+    files = [_found("typed_files:open_typed_file")(kind, source) for source in sources]
     if are_vectors:
         return _open("vectors:open_vectors", name, files, settings)
     files = [_found("exported_table:exported_rows")(file, settings, spec) for file in files]
-    reopen = partial(_open_table, name, kind, parts)
+    reopen = partial(_open_table, name, kind, sources)
     return _open("typed_table:open_typed", name, files, settings, spec, reopen)
 
 

@@ -25,7 +25,7 @@ __all__ = ["open_idx", "open_npy", "open_npz"]
 
 _IDX_TYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 _INPUTS, _EXTRAS = ("inputs", "embeddings"), ("ids", "labels", "payloads")
-"""The arrays of an .npz: one of the first, and any of the others."""
+"""The arrays of an .npz file: one of `_INPUTS`, and any of `_EXTRAS`."""
 _BROKEN = (
     *(EOFError, OSError, zipfile.BadZipFile, zlib.error),
     # numpy evaluates the header of an .npy as a Python literal, and zipfile trusts the directory of a damaged archive
@@ -35,7 +35,7 @@ _BROKEN = (
 
 @dataclass(frozen=True)
 class _Extras:
-    """One value for each row, or none."""
+    """Lists that each have one value for each row, or are empty."""
 
     ids: list[str] = field(default_factory=list)
     labels: list[Any] = field(default_factory=list)
@@ -242,7 +242,7 @@ def _read_exactly(stream: IO[bytes], count: int, field: str) -> bytes:
     except _BROKEN as error:
         raise _broken(field, error) from error
     if len(raw) != count:
-        raise DataError(field, expected=f"{count} more bytes", found=f"{len(raw)}", remedy="The file is truncated.")
+        raise _damaged(field, f"{count} more bytes", f"{len(raw)}")
     return raw
 
 
@@ -261,4 +261,4 @@ def _broken(field: str, error: BaseException) -> DataError:
 
 
 def _damaged(field: str, expected: str, found: str) -> DataError:
-    return DataError(field, expected=expected, found=found, remedy="The file is damaged.")
+    return DataError(field, expected, found, remedy="The file is damaged or truncated. Copy or download it again.")

@@ -1,8 +1,8 @@
 """From a table in record batches to rows; `training.rows.parquet_table` and `training.rows.csv_table` open the files.
 
-The columns `id` and `label` (or those that `data.id` and `data.label` name) are the ids and labels of the rows.
-`training.rows.input_columns` chooses the input among all others. The payload has every column except the id, with its
-values as JSON values; of a table with more than MOST_IN_PAYLOAD columns, only those that are not input.
+The columns `id` and `label` (or the columns that `data.id` and `data.label` name) are the ids and labels of the rows.
+`training.rows.input_columns` chooses the input among all other columns. The payload has every column except the id, as
+JSON values. If a table has more than MOST_IN_PAYLOAD columns, its payload has only the columns that are not input.
 """
 
 from collections import Counter
@@ -40,11 +40,11 @@ Categories = dict[str, tuple[str, ...]]
 Batches = Callable[[int], Iterator[pa.RecordBatch]]
 
 MAX_COLUMNS = 65_536
-"""The greatest width of a layer of a model."""
+"""The most columns of a table: the greatest width of a model's layer."""
 MOST_IN_PAYLOAD = 256
 """The payload of a wider table has no input columns: each hit would carry thousands of numbers."""
 MOST_ROWS = 1 << 14
-"""Rows of a chunk: their payloads may need far more memory than their inputs."""
+"""The most rows of a chunk: their payloads may need far more memory than their inputs."""
 _SCANNED = 1 << 16
 BROKEN = (pa.ArrowException, OSError, UnicodeDecodeError)
 
@@ -61,7 +61,7 @@ class OpenTable:
 
 
 def check_names(path: Path, names: list[str], settings: DataConfig) -> None:
-    """Raise DataError for too many columns, a duplicate name, or a name that is almost that of the id or the label."""
+    """Raise DataError for too many columns, a duplicate name, or a name that is nearly the id's or the label's name."""
     if len(names) > MAX_COLUMNS:
         remedy = "Leave columns out, or save the numbers as an .npy array."
         raise DataError(str(path), f"at most {MAX_COLUMNS:,} columns", found=f"{len(names):,}", remedy=remedy)
@@ -71,7 +71,9 @@ def check_names(path: Path, names: list[str], settings: DataConfig) -> None:
     for name in names:
         if name not in reserved and name.strip().lower() in reserved:
             expected = f"the exact column name {name.strip().lower()!r}"
-            remedy = "Rename the column. The ids and labels are never part of the input; input needs another name."
+            remedy = (
+                "Rename the column: to this exact name if it has ids or labels, which are never input; else to another."
+            )
             raise DataError(str(path), expected=expected, found=repr(name), remedy=remedy)
 
 
@@ -86,11 +88,11 @@ def table_rows(
 
     Args:
         values: the distinct values of each column of categories.
-        settings, spec: as in `open_rows`; the columns of the input are those of `spec`, or are detected without it.
+        settings, spec: as in `open_rows`; `spec` names the input columns, and without it they are detected.
         reopen: opens the file with other settings, or for an encoder.
 
     Raises:
-        DataError: the table has no row, no input column, or not the requested columns.
+        DataError: the table has no row or no input column, or lacks a column of `spec`.
     """
     path, names = opened.path, opened.schema.names
     columns, notes = _inputs(opened, spec, values, settings)
@@ -140,13 +142,13 @@ def _inputs(
     batches = (batch for batch, _ in _numbered(opened, _SCANNED))
     columns, notes = choose_columns(path, opened.schema, batches, values, settings)
     if not columns:
-        expected = "at least one column of numbers, times or categories, separated by commas"
+        expected = "at least one column of numbers, times or categories"
         raise DataError(path, expected=expected, found=f"columns {opened.schema.names}", remedy=" ".join(notes))
     return columns, notes
 
 
 def _check_roles(path: str, names: list[str], settings: DataConfig) -> None:
-    """Refuse an id or label column that was named and is missing, and a label that another column would replace."""
+    """Refuse a missing column that a setting names, and a column `label` beside the column that has the labels."""
     for role, default in (("id", "id"), ("label", "label")):
         name = getattr(settings, role)
         if name != default and name not in names:

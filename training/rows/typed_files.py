@@ -2,7 +2,7 @@
 
 from importlib import import_module
 
-from lookalike.training.rows.parts import Part
+from lookalike.training.rows.table_files import TableFile
 from lookalike.training.rows.typed_table import TypedFile
 
 __all__ = ["open_typed_file"]
@@ -16,8 +16,8 @@ _OPENERS = {
 """By kind: the module of this room and its function; each is imported at its first use."""
 
 
-def open_typed_file(kind: str, part: Part) -> TypedFile:
+def open_typed_file(kind: str, source: TableFile) -> TypedFile:
     """Return the schema, the count and the reader of a file. Raises DataError if it is damaged."""
     module, _, function = _OPENERS[kind].partition(":")
-    file: TypedFile = getattr(import_module(f"lookalike.training.rows.{module}"), function)(part)
+    file: TypedFile = getattr(import_module(f"lookalike.training.rows.{module}"), function)(source)
     return file

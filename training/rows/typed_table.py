@@ -13,7 +13,7 @@ from lookalike.training.rows.arrow_values import duplicate_field, is_nested, pla
 from lookalike.training.rows.base import Rows
 from lookalike.training.rows.categories import is_text, scan_categories
 from lookalike.training.rows.pandas_index import index_columns
-from lookalike.training.rows.parts import Part
+from lookalike.training.rows.table_files import TableFile
 from lookalike.training.rows.tables import BROKEN, OpenTable, broken, check_names, table_rows
 from lookalike.training.transforms import InputSpec
 
@@ -24,21 +24,21 @@ _WHOLE = re.compile(r"0|-?[1-9]\d{0,17}")
 
 
 Batches = Callable[[int, list[str] | None], Iterator[pa.RecordBatch]]
-"""At most so many rows per batch, and the columns to read (None: all) -> all batches in order."""
+"""The most rows of a batch, and the columns to read (None: all) -> all batches in order."""
 
 
 @dataclass(frozen=True)
 class TypedFile:
-    """A part of a table.
+    """A file of a table, or an object, whose columns have types.
 
     Attributes:
-        part: the file, or the name of an object.
-        schema: its columns, without those of the folders' names.
+        source: the file, or the name of the object.
+        schema: the columns, without the partition columns.
         count: the number of rows.
-        read: its batches.
+        read: returns the batches.
     """
 
-    part: Part
+    source: TableFile
     schema: pa.Schema
     count: int
     read: Batches
@@ -80,7 +80,7 @@ def unite(path: Path, files: Sequence[TypedFile], settings: DataConfig) -> tuple
     """Return the schema and the batches of one table in one or several files.
 
     A column that only some files have is missing in the others; numbers of different types become the wider type.
-    Raises DataError, which names the file, if it cannot be read, or its columns do not fit those of the files before.
+    Raises DataError, which names the file, if a file cannot be read, or if its columns do not fit the files before.
     """
     schema = _unified(path, files, settings)
 
@@ -92,14 +92,14 @@ def unite(path: Path, files: Sequence[TypedFile], settings: DataConfig) -> tuple
 
 
 def _unified(path: Path, files: Sequence[TypedFile], settings: DataConfig) -> pa.Schema:
-    """Return the schema of all files together, with the columns of the folders' names."""
+    """Return the schema of all files together, with the partition columns."""
     constants = _constant_fields(files)
     whole: pa.Schema | None = None
     for file in files:
-        schema, place = _text_schema(file.schema), str(file.part.path)
-        check_names(file.part.path, schema.names, settings)
-        _check_types(file.part.path, schema, {settings.id, settings.label})
-        if both := set(schema.names) & file.part.constants.keys():
+        schema, place = _text_schema(file.schema), str(file.source.path)
+        check_names(file.source.path, schema.names, settings)
+        _check_types(file.source.path, schema, {settings.id, settings.label})
+        if both := set(schema.names) & file.source.constants.keys():
             found = f"{sorted(both)} in the file and in the names of its folders"
             raise DataError(place, expected="each column once", found=found)
         try:
@@ -114,37 +114,37 @@ def _unified(path: Path, files: Sequence[TypedFile], settings: DataConfig) -> pa
 
 
 def _constant_fields(files: Sequence[TypedFile]) -> list[pa.Field]:
-    """Return the columns of the folders' names: of integers if all their values are, else of text."""
+    """Return the partition columns: integers if all values of a column are integers, else text."""
     values: dict[str, list[str]] = {}
     for file in files:
-        for name, value in file.part.constants.items():
+        for name, value in file.source.constants.items():
             values.setdefault(name, []).extend([value] if value is not None else [])
     whole = {name for name, texts in values.items() if all(map(_WHOLE.fullmatch, texts))}
     return [pa.field(name, pa.int64() if name in whole else pa.string()) for name in values]
 
 
 def _batches(file: TypedFile, schema: pa.Schema, size: int, names: list[str] | None) -> Iterator[pa.RecordBatch]:
-    """Yield the rows of a file with the columns of the whole table, or with some of them."""
+    """Yield the rows of a file with all columns of the whole table, or with some columns."""
     wanted = schema.names if names is None else names
     present = set(file.schema.names)
-    own = [name for name in wanted if name in present] or file.schema.names[:1]  # one has the count
+    own = [name for name in wanted if name in present] or file.schema.names[:1]  # one column gives the count
     first = 0
     try:
         for batch in file.read(size, None if names is None else own):
-            texts = _with_texts(file.part.path, batch, first)
+            texts = _with_texts(file.source.path, batch, first)
             found = dict(zip(texts.schema.names, texts.columns, strict=True))
-            columns = [_column(found.get(name), schema.field(name), file.part, len(batch)) for name in wanted]
+            columns = [_column(found.get(name), schema.field(name), file.source, len(batch)) for name in wanted]
             yield pa.record_batch(columns, names=wanted) if columns else batch
             first += len(batch)
     except BROKEN as error:
-        raise broken(file.part.path, error) from error
+        raise broken(file.source.path, error) from error
 
 
-def _column(found: pa.Array | None, field: pa.Field, part: Part, count: int) -> pa.Array:
-    """Return a column of the whole table: `found` in the file, from the names of its folders, or missing."""
+def _column(found: pa.Array | None, field: pa.Field, source: TableFile, count: int) -> pa.Array:
+    """Return a column of the whole table: from the file (`found`), from the names of its folders, or missing."""
     if found is not None:
         return found if found.type == field.type else found.cast(field.type, safe=False)
-    return pa.repeat(pa.scalar(part.constants.get(field.name), pa.string()), count).cast(field.type)
+    return pa.repeat(pa.scalar(source.constants.get(field.name), pa.string()), count).cast(field.type)
 
 
 def _text_schema(schema: pa.Schema) -> pa.Schema:

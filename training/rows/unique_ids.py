@@ -12,9 +12,9 @@ __all__ = ["check_unique_ids"]
 
 
 def check_unique_ids(rows: Rows) -> None:
-    """Raise DataError if two rows of a source with ids have one id; the error names the id and both rows, from 0.
+    """Raise DataError if two rows of a source with ids have the same id.
 
-    Reads the ids alone, and keeps 16 bytes of each: a BLAKE2 hash.
+    The error names the id and both rows, counted from 0. Reads only the ids, and keeps a hash of 16 bytes of each id.
     """
     if rows.ids is None:
         return

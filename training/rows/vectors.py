@@ -1,8 +1,8 @@
 """Read rows that are embeddings already: arrays, and the columns of files whose columns have types.
 
-The vector of a row of a table is its one column of lists of numbers. A table without such a column has a number of the
-vector in each column of numbers. The setting `data.columns` names the column, or the columns. All other columns
-are payload. A column `payload` of text, as `lookalike export` writes it, is the payload as JSON.
+In a table, the vectors are in the one column of lists of numbers. If there is no such column, the columns of numbers
+together are the vectors. The setting `data.columns` names other columns. All columns that are not vectors are payload.
+A text column `payload`, as `lookalike export` writes it, is the payload as JSON.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -30,7 +30,7 @@ __all__ = ["open_array", "open_vectors"]
 _NAMES = ("embedding", "embeddings", "vector", "vectors")
 """If several columns have lists of numbers, the column with the first of these names is the vector."""
 _SHOWN = 20
-"""Columns that a note names."""
+"""The most columns that a note names."""
 _PAYLOAD = "payload"
 _REMEDY = "Name the column of the vectors with --columns NAME."
 
@@ -51,7 +51,9 @@ def open_vectors(path: Path, files: Sequence[TypedFile], settings: DataConfig) -
     to_rows = _lists if _is_list(schema.field(names[0]).type) else _numbers
     payload = [name for name in schema.names if name not in {*names, settings.id}]
     fields = [name for name in payload if name != _PAYLOAD]
-    is_json = _PAYLOAD in payload and all(name.startswith(f"{_PAYLOAD}.") for name in fields)  # as an export has them
+    is_json = _PAYLOAD in payload and all(
+        name.startswith(f"{_PAYLOAD}.") for name in fields
+    )  # the columns of an export
     is_json = is_json and is_text(schema.field(_PAYLOAD).type)
     label = settings.label if settings.label in schema.names else ""
 
@@ -73,7 +75,7 @@ def open_vectors(path: Path, files: Sequence[TypedFile], settings: DataConfig) -
 
 
 def _numbers_line(names: list[str]) -> str:
-    """The note that says which columns are the vector, if the file has no column of lists."""
+    """Return the note that names the columns of the vector, if the file has no column of lists."""
     shown = ", ".join(names if len(names) <= _SHOWN else [*names[: _SHOWN - 1], "...", names[-1]])
     return (
         f"no column of lists: the vectors are the {len(names):,} columns of numbers ({shown}); --columns names others"
@@ -121,7 +123,7 @@ def _length(path: Path, schema: pa.Schema, batches: Batches, names: list[str]) -
 
 
 def _lists(path: Path, batch: pa.RecordBatch, names: list[str], dim: int, first: int) -> NDArray[Any]:
-    """(n, dim): a column of lists."""
+    """Return the vectors of a column of lists, (n, dim)."""
     column = batch.column(names[0])
     column = column.storage if isinstance(column, pa.ExtensionArray) else column
     lengths = pc.fill_null(pc.list_value_length(column), -1).to_numpy(zero_copy_only=False)
@@ -135,7 +137,7 @@ def _lists(path: Path, batch: pa.RecordBatch, names: list[str], dim: int, first:
 
 
 def _numbers(path: Path, batch: pa.RecordBatch, names: list[str], dim: int, first: int) -> NDArray[Any]:
-    """(n, dim): one number in each column."""
+    """Return the vectors of columns of numbers, (n, dim): one number in each column."""
     inputs = np.empty((len(batch), dim))
     for number, name in enumerate(names):
         column = batch.column(name)
@@ -146,11 +148,13 @@ def _numbers(path: Path, batch: pa.RecordBatch, names: list[str], dim: int, firs
     return inputs
 
 
-def _check(path: Path, name: str, wrong: NDArray[np.bool_], first: int, told: Callable[[int], tuple[str, str]]) -> None:
-    """Raises DataError for the first row that is wrong; `told` returns what is expected there and what was found."""
+def _check(
+    path: Path, name: str, wrong: NDArray[np.bool_], first: int, describe: Callable[[int], tuple[str, str]]
+) -> None:
+    """Raise DataError for the first wrong row; `describe` returns what was expected in a row, and what was found."""
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
-        expected, found = told(row)
+        expected, found = describe(row)
         place = f"{path}, row {first + row}, column {name}"
         raise DataError(place, expected, found, remedy="Correct or remove the row.")
 
@@ -160,7 +164,7 @@ def _other_length(length: int, dim: int) -> tuple[str, str]:
 
 
 def _json_payloads(path: Path, batch: pa.RecordBatch, first: int) -> list[dict[str, Any]]:
-    """The payload of each row, from its JSON text; {} if it is missing."""
+    """Return the payload of each row, from its JSON text; {} if the text is missing."""
     payloads = []
     for row, text in enumerate(batch.column(_PAYLOAD).cast(pa.large_string()).to_pylist()):
         try:
@@ -179,7 +183,7 @@ def _storage(kind: pa.DataType) -> pa.DataType:
 
 
 def _is_list(kind: pa.DataType) -> bool:
-    """Whether it is a type of lists of numbers, also as the storage of an extension such as a tensor."""
+    """Whether a type is a list of numbers, also as the storage of an extension such as a tensor."""
     kind = _storage(kind)
     tests = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
     return any(test(kind) for test in tests) and _is_number(kind.value_type)

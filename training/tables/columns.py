@@ -7,9 +7,10 @@
     {"name": "sold_on.age", "source": "sold_on", "part": "age", "kind": "numeric", ...}
     {"name": "at", "kind": "numeric", "base": 1700000000000000000, ...}
 
-The column "sold_on.age" is a part of the field "sold_on" (training.tables.parts). In raw rows a number is its value
-minus the column's base and its origin, and a category is its code, the position among the column's values. NaN is a
-missing value or an unknown category. An artifact stores its columns in this form; writer and reader are both here.
+The column "sold_on.age" is a part of the field "sold_on" (training.tables.field_parts). In raw rows, a number is its
+value minus the column's base and the column's origin. A category is its code: the position among the column's values.
+NaN is a missing value or an unknown category. An artifact stores its columns in this form; this module has the writer
+and the reader.
 """
 
 import dataclasses
@@ -46,7 +47,7 @@ NGRAMS = 64
 TEXT_PARTS = tuple(f"ngram_{number}" for number in range(NGRAMS))
 PARSED, CODE = "parsed", "code"
 _PARTS = {"numeric": {*TIME_PARTS, *TEXT_PARTS, PARSED}, "boolean": set[str](), "categorical": {CODE}}
-"""By kind: the parts of a field that a column may be; training.tables.parts defines them."""
+"""By kind: the parts of a field that a column may be; training.tables.field_parts defines them."""
 _NUMBERS = ("origin", "offset", "factor", "low", "high", "mean")
 _LARGEST = float(np.finfo(np.float32).max)
 
@@ -58,8 +59,8 @@ class Column:
     Attributes:
         values: the categories in the order of their codes: false and true for a boolean, none for a number.
         source: the field of the source that the column is a part of; "" if the column is the field itself.
-        part: how the column follows from its field (training.tables.parts); "" if it is the field's value.
-        base: for whole numbers that float64 does not hold, subtracted from them in integers (training.tables.origin).
+        part: how the column is computed from its field (training.tables.field_parts); "" if it is the field's value.
+        base: a number that is subtracted in integers if float64 does not represent the values (training.tables.origin).
     """
 
     name: str
@@ -87,9 +88,9 @@ class FittedColumn:
     Attributes:
         missing: how many training rows have no value.
         counts: how many training rows have each category.
-        origin: for a number, subtracted from it in float64 (training.tables.origin).
-        offset, factor: for a number, which is preprocessed as (value - origin - offset) * factor.
-        low, high, mean: of the numbers that are present, raw, minus the origin.
+        origin: for a number column, the number that is subtracted in float64 (training.tables.origin).
+        offset, factor: for a number column: a value is preprocessed as (value - origin - offset) * factor.
+        low, high, mean: of the raw numbers that are present, minus the origin.
     """
 
     column: Column
@@ -112,7 +113,7 @@ def fields_of(columns: tuple[Column, ...]) -> dict[str, list[int]]:
 
 
 def describe_columns(fitted: tuple[FittedColumn, ...]) -> list[dict[str, Any]]:
-    """The columns as plain JSON."""
+    """Return the columns as plain JSON."""
     return [_describe(column) for column in fitted]
 
 
@@ -128,7 +129,7 @@ def read_columns(described: list[Any]) -> tuple[FittedColumn, ...]:
 
 
 def to_json_rows(rows: NDArray[np.floating], columns: tuple[Column, ...]) -> list[list[Any]]:
-    """Raw rows, (n, width) floats, as JSON values: strings for categories, true and false, None for missing."""
+    """Return raw rows, (n, width) floats, as JSON values: text for categories, booleans, None for a missing value."""
     if not columns:
         plain: list[list[Any]] = rows.tolist()
         return plain

@@ -1,4 +1,4 @@
-"""Converts a table's raw rows to features and back: missing values are filled, categories are one-hot.
+"""Convert a table's raw rows to features and back: missing values are filled, categories are one-hot.
 
 A missing number becomes its column's mean, and the column's indicator becomes 1. A missing or unknown category sets the
 column's slot for missing values. A number that never varied in training carries no information, so the constant
@@ -68,7 +68,7 @@ class Table:
 
     @property
     def fields(self) -> int:
-        """The number of fields of the source that the columns are of."""
+        """The number of fields of the source that have columns."""
         return len({column.field for column in self.columns})
 
     @property
@@ -99,7 +99,7 @@ class Table:
         return 1 - features.index_select(1, self.missing_at)
 
     def with_categories(self, numbers: Tensor, others: Tensor) -> Tensor:
-        """(n, features): the numbers of the first argument, none of them missing, with the categories of the second."""
+        """(n, features): `numbers` has the numbers, of which none is missing, and `others` has the categories."""
         m = len(self.layout.numbers)
         present = numbers.new_zeros(len(numbers), m)
         return torch.cat([numbers[:, :m], present, others[:, self.layout.first_slot :]], dim=1)

@@ -3,8 +3,8 @@
     numbers | indicators: is the number missing? | categories, one-hot, each with a last slot for missing values
 
 A number is two features: its value, and an indicator of a missing value. A category is one feature, a slot, for each of
-its values, and one more slot, the last, for a missing or unknown value. So an encoder knows a missing value in every
-column, even if no training row lacked one: training hides columns (training.corruption).
+its values, and one more slot, the last, for a missing or unknown value. So an encoder can read a missing value in every
+column, even if no value was missing in the training rows: training hides columns (training.corruption).
 """
 
 from collections.abc import Sequence

@@ -1,11 +1,13 @@
 """A column's origin: what is subtracted from its values, in float64, before they become float32.
 
 float32 keeps 24 bits. A time in seconds since 1970 needs 31 bits before the point, so float32 rounds it to 128 seconds,
-and rows a minute apart become equal. As a difference to a time near its values, the column keeps its resolution. A
-column that float32 holds well enough has the origin 0. Rows with only such columns have no origin: None.
+and times that are a minute apart become equal. If a time near the values is subtracted first, the column keeps its
+resolution. A column that float32 represents well enough has the origin 0. If all columns have the origin 0, the rows
+have no origin: None.
 
-Nor does float64 hold every whole number: times in nanoseconds since 1970 need 61 bits of its 53. Such a column of a
-table has a base, which is subtracted in integers before its values become float64 (training.tables.columns).
+float64 does not represent every whole number either: it keeps 53 bits, and times in nanoseconds since 1970 need 61.
+Such a column of a table has a base, which is subtracted in integers before its values become float64
+(training.tables.columns).
 """
 
 import numpy as np
@@ -31,19 +33,22 @@ Origin = Doubles | None
 """(width,) float64, one value per column; None: all are 0."""
 
 FAR = 2.0**8
-"""A column has an origin if its values are farther from 0 than this multiple of their spread: it has 16 bits left."""
+"""A column has an origin if its values are farther from 0 than this multiple of their spread.
+
+At this limit, float32 has 16 bits left for the spread.
+"""
 COARSE = 2.0**16
-"""The same limit for values that were float32 before: the spread has 8 bits left."""
+"""The same limit for values that were float32 before; 8 bits are left for the spread."""
 LOST = 0.1
 """A column loses resolution if a larger share of its different values becomes equal."""
 UNEVEN = 0.125
-"""A column uses float32's last bit if it is set in a larger share of values; whole numbers, for example, leave it 0."""
+"""A column uses float32's last bit if the bit is 1 in a larger share of values; in whole numbers it is usually 0."""
 WHOLE = 2.0**24
-"""Beyond it, float32 does not hold every whole number."""
+"""Beyond this number, float32 does not represent every whole number."""
 EXACT = 2**53
-"""Beyond it, float64 does not hold every whole number."""
+"""Beyond this number, float64 does not represent every whole number."""
 SURE_BITS = 44
-"""Of the 53 bits of a float64; those after them differ by the rounding of whatever computed the value."""
+"""How many of the 53 bits of a float64 are compared: earlier computations may have rounded the last bits."""
 _LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -86,7 +91,7 @@ def find_origin(sample: Doubles) -> Origin:
 
 
 def find_base(low: int, high: int) -> int:
-    """Return the base of a column of whole numbers from `low` to `high`; 0 if float64 holds them well enough."""
+    """Return the base of a column of whole numbers from `low` to `high`; 0 if float64 represents them well enough."""
     return low if max(abs(low), abs(high)) > EXACT > high - low else 0
 
 
@@ -117,10 +122,10 @@ def is_blurred(sample: Doubles, origin: Origin) -> Booleans:
 
 
 def is_coarse(rows: Floats) -> Booleans:
-    """(width,): which columns of (n, width) float32 look as if float32 had cost them resolution before.
+    """(width,): which columns of (n, width) float32 have probably lost resolution, because they became float32.
 
-    Their values are far from 0 for their spread, and use float32's last bit or are beyond its whole numbers. Beyond
-    those a constant column counts too, because it may have been a time.
+    Their values are far from 0 for their spread, and use float32's last bit or are beyond WHOLE. A constant column
+    beyond WHOLE is included, because its values may have been different times.
     """
     found = np.zeros(rows.shape[1], np.bool_)
     uneven = (np.ascontiguousarray(rows).view(np.uint32) & 1).mean(axis=0) > UNEVEN
@@ -131,14 +136,14 @@ def is_coarse(rows: Floats) -> Booleans:
 
 
 def _is_exact(sample: Doubles) -> Booleans:
-    """(width,): for which columns float32 holds every value exactly."""
+    """(width,): for which columns float32 represents every value exactly."""
     held = relative(sample, None)
     exact: Booleans = ((held == sample) | np.isnan(sample)).all(axis=0)
     return exact
 
 
 def _different(values: Doubles) -> Doubles:
-    """Sorted and unique, without NaN and infinity; rounded to `SURE_BITS` unless all are whole numbers."""
+    """Return the sorted, unique, finite values, rounded to `SURE_BITS` unless all are whole numbers."""
     values = values[np.isfinite(values)]
     if (values != np.rint(values)).any():
         fraction, exponent = np.frexp(values)
@@ -147,7 +152,7 @@ def _different(values: Doubles) -> Doubles:
 
 
 def _center_and_spread(values: Doubles) -> tuple[float, float]:
-    """The median, which is one of the sorted values, and the distance of the quartiles; 0 and 0 without values."""
+    """Return the median (one of the sorted values) and the interquartile range; 0 and 0 without values."""
     if not len(values):
         return 0.0, 0.0
     with np.errstate(over="ignore", invalid="ignore"):

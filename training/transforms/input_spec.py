@@ -1,4 +1,4 @@
-"""How the inputs of an encoder are read from a source: the encoder artifact stores all of it."""
+"""How the inputs of an encoder are read from a source. The encoder artifact stores all fields of `InputSpec`."""
 
 from dataclasses import dataclass, field
 from typing import Annotated, Any

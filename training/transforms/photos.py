@@ -1,13 +1,13 @@
 """Read a photo, and turn it into the pixels that an encoder reads: the same for a file and for a request.
 
 A photo is upright (its EXIF orientation is applied), in sRGB, and has one of four modes: L, RGB, RGBA, or F for grey
-pixels of more than 8 bits. In all of them 0 is black and 255 is white:
+pixels of more than 8 bits. In all modes, 0 is black and 255 is white:
 
 - 16 bits: 65,535 is white; each value is divided by 257. Pillow reads only the upper 8 bits of each channel of a color
   photo with 16 bits. The color profile of a grey photo with 16 bits has no effect.
 - Floating point: 1 is white. A photo with a value outside 0 to 1 is refused, because its white is unknown.
 
-If all of these values are whole numbers, this is a copy of an 8-bit photo, and becomes the same photo of mode L.
+If all values are whole numbers after this scaling, the photo is a copy of an 8-bit photo, and becomes mode L.
 """
 
 import io
@@ -52,7 +52,7 @@ pixels."""
 _MOST_PROFILE = 4 << 20
 """A color profile of more bytes is ignored; common profiles have 500 bytes to 2 MB."""
 _WHOLE = 1e-4
-"""The rounding of float32 that a whole number from 0 to 255 may have; the next value of 16 bits is 1 / 257 away."""
+"""A value this near to a whole number is that number, rounded by float32; the next value of 16 bits is 1 / 257 away."""
 warnings.filterwarnings("ignore", module=r"PIL\.")  # Pillow warns of slight damage; a photo is read, or is an error
 
 
@@ -66,13 +66,13 @@ def open_photo(
     the transform, and of a preview. This changes the pixels of `to_pixels` only as another resampling filter would.
 
     Args:
-        source: a file, or the content of a file. Its first bytes decide on the format, not its name.
-        name: of the photo, for errors.
+        source: a file, or the content of a file. The first bytes decide on the format, not the name.
+        name: the photo's name, for errors.
         max_pixels: a photo with more pixels is refused before it is decoded.
 
     Raises:
-        DataError: this is no photo of a known format, it is damaged, it has too many pixels, or it is a HEIC photo
-            and the extra `images` is not installed.
+        DataError: the photo is not in a known format, is damaged, has too many pixels, or is a HEIC photo and the extra
+            `images` is not installed.
     """
     try:
         with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as stream:
@@ -124,7 +124,7 @@ def preview(photo: Image.Image) -> bytes:
 
 
 def _fitted(photo: Image.Image, transform: ImageTransform) -> Image.Image:
-    """Return a photo resized to the size of the transform, or with `pad` to fit into it."""
+    """Return a photo resized to the size of the transform, or, with `pad`, to fit into this size."""
     size = (transform.width, transform.height)
     if photo.size == size:
         return photo
@@ -170,8 +170,8 @@ def _too_large(name: str, most: int, found: str) -> DataError:
 def _orientation(image: Image.Image) -> int:
     """Return the value of EXIF's tag Orientation; 1, upright, if there is none or if EXIF's data is damaged.
 
-    The decoders of HEIC and TIFF have turned the photo already, and report 1. A HEIC file has its own turn, and
-    EXIF's has no effect beside it (MIAF, ISO/IEC 23000-22).
+    The decoders of HEIC and TIFF have turned the photo already, and report 1. A HEIC file has a field for the rotation,
+    so EXIF's tag has no effect in it (MIAF, ISO/IEC 23000-22).
     """
     try:
         return int(image.getexif().get(_ORIENTATION, 1))
@@ -216,8 +216,8 @@ def _wide(values: NDArray[Any], name: str) -> NDArray[np.uint8] | Floats:
 def _to_srgb(profile: bytes | None, mode: str) -> ImageCms.ImageCmsTransform | None:
     """Return the conversion of an embedded profile to sRGB; None if there is nothing to convert.
 
-    A damaged profile, a very large one, and one of another mode have no effect. Without the cache of one pixel, threads
-    can share a conversion.
+    A profile has no effect if it is damaged, very large, or for another mode. Threads can share a conversion, because
+    the flag NOCACHE turns off its cache of the last pixel.
     """
     if not profile or len(profile) > _MOST_PROFILE:
         return None
@@ -246,7 +246,7 @@ def _unknown(head: bytes, name: str, *, heif: bool) -> DataError:
     if not head:
         return DataError(name, expected="a photo", found="an empty file")
     if not heif and head[4:8] == b"ftyp":
-        remedy = "pip install 'lookalike[images]'"
+        remedy = "Run `pip install 'lookalike[images]'`."
         return DataError(name, "the package pillow-heif, to read a HEIC photo", found="no such package", remedy=remedy)
     if head.startswith(_HEADS):
         return DataError(name, expected="a readable photo", found="a damaged file")

@@ -1,15 +1,15 @@
-"""Resample a segment of a recording to one rate, block by block, with the same result whatever the blocks are.
+"""Resample a segment of a recording to one rate, block by block. The result does not depend on the size of the blocks.
 
-1. Linear interpolation in time between the two samples around each new time. A new time within a hundredth of the
-   interval from a sample takes that sample unchanged, so an even clock of the same rate changes nothing. Between a
-   sample and a missing one the result is missing.
+1. Linear interpolation in time between the two samples around each new time. If a new time is within a hundredth of
+   this gap from a sample, the result is that sample, so an even clock of the same rate changes nothing. Between a
+   sample and a missing sample, the result is missing.
 2. If the rate is reduced by more than 5 %, step 1 produces `factor` times the rate, and a low-pass filter removes what
    the lower rate cannot represent before every `factor`-th sample is kept. The filter is that of
    `scipy.signal.resample_poly`: a finite impulse response of 20 factor + 1 taps, Kaiser window with beta 5.
 
-At missing samples and beyond the ends of a segment the filter has only some of its taps: its sum is divided by the
-weight of the samples that are there (normalized convolution: Knutsson and Westin, CVPR 1993). The result is missing if
-the sample at its own time is missing, or if less than half of the weight is there.
+At missing samples and beyond the ends of a segment, the filter has only some of its taps: its sum is divided by the
+weight of the samples that are present (normalized convolution: Knutsson and Westin, CVPR 1993). The result is missing
+if the sample at its own time is missing, or if less than half of the weight is present.
 """
 
 import math
@@ -22,9 +22,9 @@ from lookalike.training.array_types import Doubles, Integers
 __all__ = ["MAX_FACTOR", "Resampler", "factor_of"]
 
 SAME = 1.05
-"""The rate is reduced if the source's rate is more than this multiple of it."""
+"""The rate is reduced if the source's rate is more than this multiple of the new rate."""
 NEAR = 0.01
-"""A new time this near to a sample, as a share of the interval, takes the sample."""
+"""If a new time is this near to a sample, as a share of the gap between two samples, the result is the sample."""
 MAX_FACTOR = 10_000
 _SIDE = 10
 """Taps on each side of the filter's middle, as a multiple of the factor."""
@@ -57,7 +57,7 @@ class Resampler:
         return self._decimator.add(*samples) if self._decimator else samples
 
     def finish(self) -> Samples:
-        """Return the rest: a new time just after the last sample, and what the filter still has; after `add` only."""
+        """Return the last samples: at a new time just after the last sample, and from the filter; only after `add`."""
         stop = math.floor((self._last[0][0] - self._begin) * self._rate + NEAR) + 1
         samples = self._until(stop, *self._last)
         return self._decimator.finish(*samples) if self._decimator else samples
@@ -68,8 +68,8 @@ class Resampler:
         self._next += len(wanted)
         before = np.clip(np.searchsorted(times, wanted, side="right") - 1, 0, max(0, len(times) - 2))
         after = np.minimum(before + 1, len(times) - 1)
-        interval = times[after] - times[before]
-        share = np.divide(wanted - times[before], interval, out=np.zeros(len(wanted)), where=interval > 0)
+        gap = times[after] - times[before]
+        share = np.divide(wanted - times[before], gap, out=np.zeros(len(wanted)), where=gap > 0)
         result = values[before] + share[:, None] * (values[after] - values[before])  # (m, channels)
         result[share < NEAR] = values[before[share < NEAR]]
         result[share > 1 - NEAR] = values[after[share > 1 - NEAR]]
@@ -77,7 +77,7 @@ class Resampler:
 
 
 class _Decimator:
-    """Filters samples and keeps every `factor`-th."""
+    """Filters samples, and keeps every `factor`-th result."""
 
     def __init__(self, factor: int, channels: int) -> None:
         self._factor, self._half = factor, _SIDE * factor
@@ -105,7 +105,7 @@ class _Decimator:
         self._values, self._codes = np.concatenate([self._values, values]), np.concatenate([self._codes, codes])
 
     def _until(self, stop: int) -> Samples:
-        """Return the results from number `self._next` to before number `stop`, and drop what no later one needs."""
+        """Return results `self._next` to `stop` - 1, and drop the samples that no later result needs."""
         count = max(0, stop - self._next)
         if not count:
             return self._values[:0], self._codes[:0]

@@ -1,4 +1,4 @@
-"""The transform of a stretch of a recording to a row of samples."""
+"""The transform of an interval of a recording to a row of samples."""
 
 from typing import Annotated, Literal
 
@@ -19,7 +19,7 @@ class WindowTransform(BaseModel):
         rate: samples per second; recordings with another clock are resampled; None: samples have no time.
         time: the column of the times; "" if the samples have one clock.
         recording: the column that names the recording; "" if each file is one recording.
-        max_gap: seconds without a sample that split a recording; None: no gap does.
+        max_gap: a gap of more seconds splits a recording; None: no gap splits it.
         max_missing: a window with a greater share of missing values is skipped.
         normalize: none keeps the values of a window; center subtracts its mean; standard also divides by its deviation.
         normalize_over: each channel for itself, or all channels together.

@@ -1,4 +1,4 @@
-"""The options of a command that name how DATA is read: each is short for a `data` setting."""
+"""The options of a command that say how DATA is read: each option is short for a `data` setting."""
 
 import json
 from dataclasses import dataclass, fields
@@ -28,21 +28,21 @@ class ReadingOptions:
     category: Annotated[Names, _short("category", "Columns that are categories.")] = None
     number: Annotated[Names, _short("number", "Columns that are numbers.")] = None
     text: Annotated[Names, _short("text", "Columns of text that become hashed n-grams.")] = None
-    weight: Annotated[Names, _short("weight", "How much columns count, as price=2,color=0.5.", "NAME=W")] = None
-    window: Annotated[Names, _short("window", "The length of a window, in samples or as 2s.", "LENGTH")] = None
-    hop: Annotated[Names, _short("hop", "From one window to the next.", "LENGTH")] = None
+    weight: Annotated[Names, _short("weight", "How much columns count, such as price=2,color=0.5.", "NAME=W")] = None
+    window: Annotated[Names, _short("window", "The length of a window, such as 256 or 2s.", "LENGTH")] = None
+    hop: Annotated[Names, _short("hop", "From the start of one window to the next.", "LENGTH")] = None
     channels: Annotated[Names, _short("channels", "The columns that are channels.")] = None
     time: Annotated[Names, _short("time", "The column of the times.", "NAME")] = None
     recording: Annotated[Names, _short("recording", "The column that names the recording.", "NAME")] = None
-    rate: Annotated[Names, _short("rate", "Resample recordings to this rate.", "PER_SECOND")] = None
-    normalize: Annotated[Names, _short("normalize", "none, center or standard, for each window.", "KIND")] = None
-    max_gap: Annotated[Names, _short("max_gap", "A longer gap splits a recording.", "SECONDS")] = None
+    rate: Annotated[Names, _short("rate", "Resample recordings to this many samples per second.", "RATE")] = None
+    normalize: Annotated[Names, _short("normalize", "How to scale a window: none, center, standard.", "KIND")] = None
+    max_gap: Annotated[Names, _short("max_gap", "A gap longer than this splits a recording.", "TIME")] = None
     max_unreadable: Annotated[
-        Names, _short("max_unreadable", "The greatest share of photos that may be unreadable.", "SHARE")
+        Names, _short("max_unreadable", "The share of photos that may be unreadable.", "SHARE")
     ] = None
 
     def overrides(self) -> list[str]:
-        """Return the options as `section.key=value` lines, as --set has them."""
+        """Return the options as lines `section.key=value`, the form of --set."""
         given = {field.name: getattr(self, field.name) for field in fields(self)}
         return [f"data.{name}={_toml(name, value)}" for name, value in given.items() if value is not None]
 

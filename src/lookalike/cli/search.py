@@ -27,14 +27,14 @@ class SearchOptions:
     """The options of `lookalike search`."""
 
     id_: Annotated[
-        list[str] | None, typer.Option("--id", metavar="ID", help="An item to search with instead. May be repeated.")
+        list[str] | None, typer.Option("--id", metavar="ID", help="Search with this item instead. May be repeated.")
     ] = None
     row: Annotated[
         str | None,
         typer.Option(
             "--row",
             metavar="JSON",
-            help="A row of a table, or a part of it, to search with instead: JSON such as "
+            help="Search with a row of a table, or a part of a row, instead: JSON such as "
             '\'{"color": "red"}\', a file of JSON, or - for standard input.',
         ),
     ] = None
@@ -44,22 +44,22 @@ class SearchOptions:
         typer.Option(
             "--filter",
             metavar="JSON",
-            help='Return only items that match, as \'{"field": "label", "equal": 3}\'; see the README.',
+            help='Return only items that match a filter such as \'{"field": "label", "equal": 3}\'; see the README.',
         ),
     ] = None
     distinct: Annotated[
         bool | None,
         typer.Option(
             "--distinct/--no-distinct",
-            help="Leave out a hit of a recording that overlaps a better hit. [default: for windows of recordings]",
+            help="Leave out a hit that overlaps a better hit of the same recording. [default: if items are windows]",
         ),
     ] = None
     exclude: Annotated[
         str | None,
         typer.Option(
             metavar="TIME",
-            help="With --id, leave out hits of the item's own recording that are less than this far from it, as 30s, "
-            "or in samples if the recordings have no times. [default: hits that overlap it]",
+            help="With --id, leave out hits of the item's own recording that are nearer to the item than this: a time "
+            "such as 30s, or a number of samples if recordings have no times. [default: hits that overlap the item]",
         ),
     ] = None
     device: Device = "auto"
@@ -104,7 +104,7 @@ def search(
 def _results(
     collection: "Collection", data: str | None, options: SearchOptions
 ) -> Iterator[tuple[list[str], "SearchResult", list[list[str] | None] | None]]:
-    """The names of some queries, their hits, and for parts of rows the columns that each query used."""
+    """Yield the names of some queries, their hits, and for parts of rows the columns that each query used."""
     from lookalike.cli.search_input import open_queries, photo_from
     from lookalike.cli.search_output import read_filter_text
     from lookalike.cli.search_row import read_row

@@ -16,12 +16,12 @@ MOST_BYTES = 1 << 30
 
 
 def open_queries(data: str, collection: Collection) -> Rows:
-    """Open the rows of DATA as the encoder reads them. Raises DataError, which says so if DATA is an item's id."""
+    """Open the rows of DATA as the encoder reads rows. Raises DataError; its remedy is --id if DATA is an item's id."""
     try:
         return open_inputs(data, collection.encoder.inputs)
     except DataError as error:
         if collection.items.find(data) is not None:
-            error.remedy = "An item has this id: to search with it, use --id."
+            error.remedy = "An item has this id. To search with the item, use --id."
         raise
 
 

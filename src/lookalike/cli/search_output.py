@@ -26,7 +26,7 @@ def print_hits(
 ) -> None:
     """Print one JSON object for each query: its id, its hits (best first), and its novelty.
 
-    `columns`: for a part of a row, the columns that the query used, which are printed too; None for a whole row.
+    `columns`: the columns that each query used, which are printed too, if the query is a part of a row; else None.
     """
     queries = zip(ids, result.scores.tolist(), result.positions.tolist(), result.novelty.tolist(), strict=True)
     for number, (name, scores, positions, novelty) in enumerate(queries):

@@ -15,15 +15,18 @@ from lookalike.training.tables.origin import relative
 __all__ = ["read_row"]
 
 MOST_BYTES = 1 << 26
-_EXPECTED = 'a row as a JSON object such as {"color": "red"}, a list of rows, a file of them, or -'
+_EXPECTED = 'a row as a JSON object such as {"color": "red"}, a list of rows, a file of rows, or -'
 
 
 def read_row(text: str, encoder: RowEncoder) -> tuple[Floats, list[list[str] | None]]:
-    """Return the rows of `text`: JSON, the name of a file of JSON, or - for standard input; one row or a list.
+    """Return the rows of `text`, (n, width) float32 minus the encoder's origin, and the columns that each row uses.
 
-    Returns them, (n, width) float32 minus the encoder's origin, and for each the columns that it uses, None for a whole
-    row. Raises QueryError if the text has no such rows, or the encoder was not trained on a table, and RequestError,
-    which names the column, if a row does not fit.
+    The columns of a whole row are None. `text` is JSON (one row or a list), the name of a file of JSON, or - for
+    standard input.
+
+    Raises:
+        QueryError: the text has no such rows, or the encoder was not trained on a table.
+        RequestError: a row does not fit the table; the error names the column.
     """
     table = TableInputs.of(encoder)
     if table is None:

@@ -10,7 +10,7 @@ from lookalike.cli.options import Device, StoreOption, open_store, out
 __all__ = ["why"]
 
 SHADES = " .:-=+*#"
-"""From a tile that explains nothing to the strongest tile."""
+"""The characters of tiles, from a tile that explains nothing to the strongest tile."""
 NEAR = 1.0
 """Numbers that differ by less than this many standard deviations are shown as near."""
 
@@ -19,15 +19,15 @@ def why(
     a: Annotated[str, typer.Argument(metavar="A", help="The id of an item.")],
     b: Annotated[str, typer.Argument(metavar="B", help="The id of another item.")],
     store: StoreOption,
-    limit: Annotated[int, typer.Option(min=1, help="Parts to show of each kind.")] = 10,
+    limit: Annotated[int, typer.Option(min=1, help="How many parts each of the two lists shows.")] = 10,
     as_json: Annotated[bool, typer.Option("--json", help="Print all parts as one JSON object.")] = False,
     device: Device = "auto",
 ) -> None:
     """Show what makes two current items alike, and what separates them.
 
-    Lists the columns of a table, the tiles of a picture or the segments of a window, the most explaining first. `alike`
-    is how much closer the items are because of the part than unrelated items, as a share of the distance of those;
-    `apart` is the part's share of the way from one item to the other. `differ` is the plain difference in standard
+    Lists the columns of a table, the tiles of a picture or the segments of a window, the strongest first. `alike`: how
+    much closer the two items are because they share the part, as a share of the usual distance of unrelated items.
+    `apart`: the part's share of the way from one item to the other. `differ`: the plain difference in standard
     deviations.
     """
     from lookalike.cli.search_output import print_json
@@ -87,7 +87,7 @@ def _lines(parts: list[dict[str, Any]], name: str) -> list[str]:
 
 
 def _sign(part: dict[str, Any]) -> str:
-    """Return = for equal values, ~ for near ones, and ≠ for others."""
+    """Return = for equal values, ~ for near values, and ≠ for other values."""
     if part["difference"] == 0:
         return "="
     return "~" if part["difference"] < NEAR else "≠"

@@ -121,7 +121,7 @@ def test_new_windows_are_held_out_by_recording(tmp_path: Path) -> None:
     more += [{"recording": "r0", "start": at, "end": at + 4} for at in range(20, 40, 2)]  # r0 continues; 20 overlaps
     log_changes(tmp_path, *(put(f"n{i}", NEW[i], payload) for i, payload in enumerate(more)))
     found = recorded(tmp_path, len(more))
-    assert len(found.stretches) == 200 + len(more)
+    assert len(found.intervals) == 200 + len(more)
     its = encoder(tmp_path, BASE[30:40])  # recording r3
     chosen = set[int]()
     for seed in range(8):

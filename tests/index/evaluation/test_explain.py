@@ -9,7 +9,7 @@ from lookalike.index.ann.scores import normalize
 from lookalike.index.ann.spec import Metric
 from lookalike.index.errors import QueryError
 from lookalike.index.evaluation.explain import Explanation, Occlusion, compare, value_of
-from lookalike.index.evaluation.parts import Part
+from lookalike.index.evaluation.input_parts import InputPart
 from lookalike.index.versions.embed import embed
 from lookalike.index.versions.stored_inputs import StoredInputs
 from lookalike.training.array_types import Floats
@@ -21,8 +21,8 @@ OTHERS = np.array([[0, 0, 0], [1, 0, 0], [2, 0, 4], [3, 0, 4]], np.float32)
 PAIR = np.array([[0, 0, 0], [3, 4, 0]], np.float32)
 
 
-def singles(width: int) -> list[Part]:
-    return [Part("values", f"value {number}", np.array([number])) for number in range(width)]
+def singles(width: int) -> list[InputPart]:
+    return [InputPart("values", f"value {number}", np.array([number])) for number in range(width)]
 
 
 def occlusion(pair: Floats, others: Floats = OTHERS) -> Occlusion:
@@ -131,13 +131,13 @@ def test_few_and_many_stored_rows_suffice(tmp_path: Path, count: int) -> None:
     ids=str,
 )
 def test_a_value_is_shown_as_json(columns: list[Column], row: Sequence[float], value: object) -> None:
-    part = Part("field" if columns else "values", "it", np.arange(len(row)), tuple(columns))
+    part = InputPart("field" if columns else "values", "it", np.arange(len(row)), tuple(columns))
     assert value_of(part, np.array(row, np.float32)) == value
 
 
 def test_missing_values_and_words_have_a_difference_too() -> None:
     columns = (Column("n"), Column("n2"), Column("c", "categorical", ("red", "blue")), Column("d"))
-    parts = [Part("field", column.name, np.array([number]), (column,)) for number, column in enumerate(columns)]
+    parts = [InputPart("field", column.name, np.array([number]), (column,)) for number, column in enumerate(columns)]
     pair = np.array([[np.nan, np.nan, 0, 4], [np.nan, 1, 1, 8]], np.float32)
     made = Occlusion(pair, parts, np.array([[0], [0], [4], [4]], np.float32).repeat(4, axis=1), 2)
     rows = np.nan_to_num(np.concatenate(list(made.blocks())))

@@ -3,13 +3,13 @@ import pytest
 
 from lookalike.index.evaluation.explain import Occlusion
 from lookalike.index.evaluation.explanation_json import explanation_fields
-from lookalike.index.evaluation.parts import Part
+from lookalike.index.evaluation.input_parts import InputPart
 from lookalike.training.tables.columns import Column
 from tests.factories import cloud
 
 PARTS = [
-    Part("field", "when", np.array([0, 2]), (Column("when.hour"), Column("when.day"))),
-    Part("field", "price", np.array([1]), (Column("price"),)),
+    InputPart("field", "when", np.array([0, 2]), (Column("when.hour"), Column("when.day"))),
+    InputPart("field", "price", np.array([1]), (Column("price"),)),
 ]
 PAIR = np.array([[1, 2, 3], [1, 5, 4]], np.float32)
 

@@ -23,11 +23,11 @@ from lookalike.index.items.filters import read_filter
 from lookalike.index.items.table import ItemWriter, read_items
 from lookalike.index.versions import distinct, searching
 from lookalike.index.versions.build import build
-from lookalike.index.versions.distinct import Thinning, payload_stretch, thinned, thinning_for
+from lookalike.index.versions.distinct import Thinning, payload_interval, thinned, thinning_for
 from lookalike.index.versions.searching import Base, rank
 from lookalike.index.versions.store import Store
 from lookalike.training.artifact.encoder import Encoder
-from lookalike.training.transforms import ImageTransform, Stretch, WindowTransform, stretch_of
+from lookalike.training.transforms import ImageTransform, Interval, WindowTransform, interval_of
 from tests.factories import window_rows
 
 Payload = dict[str, Any]
@@ -46,15 +46,15 @@ def by_hand(order: list[int], payloads: list[Payload], limit: int, thinning: Thi
     """Thin all items, ranked, one by one."""
     kept: list[int] = []
     for place in order:
-        stretch = stretch_of(payloads[place])
+        interval = interval_of(payloads[place])
         if place == query:
             continue
-        if query is not None and stretch and (own := stretch_of(payloads[query])) and thinning.exclude is not None:
-            gap = max(stretch.start - own.end, own.start - stretch.end)
-            if stretch.recording == own.recording and gap < thinning.exclude:
+        if query is not None and interval and (own := interval_of(payloads[query])) and thinning.exclude is not None:
+            gap = max(interval.start - own.end, own.start - interval.end)
+            if interval.recording == own.recording and gap < thinning.exclude:
                 continue
-        others = (stretch_of(payloads[other]) for other in kept)
-        if thinning.distinct and stretch and any(other and stretch.overlaps(other) for other in others):
+        others = (interval_of(payloads[other]) for other in kept)
+        if thinning.distinct and interval and any(other and interval.overlaps(other) for other in others):
             continue
         kept.append(place)
     return kept[:limit]
@@ -92,7 +92,7 @@ def test_distinct_hits_equal_those_of_brute_force(
             return drop_self(*rank(space, queries[numbers], k + 1), own[numbers], k)
 
         first = find(np.arange(len(queries)), limit, False)
-        scores, positions = thinned(first, find, partial(payload_stretch, space), limit, thinning, own)
+        scores, positions = thinned(first, find, partial(payload_interval, space), limit, thinning, own)
     distances = np.sqrt(((queries[:, None] - vectors) ** 2).sum(axis=2))
     for number, row in enumerate(positions.tolist()):
         order = np.argsort(distances[number]).tolist()
@@ -156,18 +156,18 @@ def collection(window_store: Store) -> Collection:
     return Collection(window_store.open_champion())
 
 
-def stretches(collection: Collection, positions: NDArray[np.int64]) -> list[Stretch]:
-    found = [payload_stretch(collection.items, int(position)) for position in positions if position >= 0]
-    return [stretch for stretch in found if stretch]
+def intervals(collection: Collection, positions: NDArray[np.int64]) -> list[Interval]:
+    found = [payload_interval(collection.items, int(position)) for position in positions if position >= 0]
+    return [interval for interval in found if interval]
 
 
-def overlaps(found: list[Stretch]) -> bool:
+def overlaps(found: list[Interval]) -> bool:
     return any(a.overlaps(b) for place, a in enumerate(found) for b in found[:place])
 
 
 def test_the_held_out_rows_of_a_version_are_whole_recordings(collection: Collection) -> None:
-    held = stretches(collection, np.array(collection.version.manifest.held))
-    names = {stretch.recording for stretch in held}
+    held = intervals(collection, np.array(collection.version.manifest.held))
+    names = {interval.recording for interval in held}
     assert len(held) == 25 * len(names)
 
 
@@ -175,10 +175,10 @@ def test_hits_of_windows_do_not_overlap_and_novelty_stays(collection: Collection
     searcher, thinning = collection.searcher, thinning_for(collection.encoder)
     rows = next(iter(window_rows(2).chunks())).inputs[::5]
     plain, thin = searcher.search_rows(rows, 10), searcher.search_rows(rows, 10, None, thinning)
-    assert any(overlaps(stretches(collection, positions)) for positions in plain.positions)
+    assert any(overlaps(intervals(collection, positions)) for positions in plain.positions)
     for positions in thin.positions:
         assert (positions >= 0).all()
-        assert not overlaps(stretches(collection, positions))
+        assert not overlaps(intervals(collection, positions))
     assert np.array_equal(thin.novelty, plain.novelty)
     assert np.array_equal(thin.positions[:, 0], plain.positions[:, 0])
 
@@ -187,8 +187,8 @@ def test_hits_of_windows_do_not_overlap_and_novelty_stays(collection: Collection
 def test_an_item_does_not_find_its_own_surroundings(collection: Collection, exclude: float | None) -> None:
     thinning = thinning_for(collection.encoder, exclude=exclude, by_ids=True)
     result = collection.searcher.search_items(["r3@20", "r5@0"], 40, None, thinning)
-    for own, positions in zip((Stretch("r3", 20, 28), Stretch("r5", 0, 8)), result.positions, strict=True):
-        found = stretches(collection, positions)
+    for own, positions in zip((Interval("r3", 20, 28), Interval("r5", 0, 8)), result.positions, strict=True):
+        found = intervals(collection, positions)
         assert not overlaps(found)
         gaps = [max(s.start - own.end, own.start - s.end) for s in found if s.recording == own.recording]
         assert all(gap >= (exclude or 0) for gap in gaps)
@@ -199,14 +199,14 @@ def test_thinning_applies_to_filtered_searches_and_to_new_items(collection: Coll
     thinning = thinning_for(collection.encoder, by_ids=True)
     only = read_filter({"field": "recording", "equal": "r3"})
     before = collection.searcher.search_items(["r3@20"], 10, only, thinning)
-    assert stretches(collection, before.positions[0])
+    assert intervals(collection, before.positions[0])
     vector = collection.vectors_at(collection.items.positions(["r3@20"]))
     collection.items.put("new", vector[0], 1.0, '{"recording": "r3", "start": 20, "end": 28}')
     try:
         after = collection.searcher.search_items(["r3@20"], 10, only, thinning)
         assert np.array_equal(before.positions, after.positions)  # the new item overlaps the query
         nearest = collection.searcher.search(vector, 1, only, thinning=thinning)
-        assert len(stretches(collection, nearest.positions[0])) == 1
+        assert len(intervals(collection, nearest.positions[0])) == 1
     finally:
         collection.items.drop("new")
 

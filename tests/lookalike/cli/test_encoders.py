@@ -25,7 +25,7 @@ def test_existing_embeddings_from_a_file_to_hits(tmp_path: Path) -> None:
     assert [json.loads(line)["hits"][0]["id"] for line in done.out.splitlines()] == ["4", "5"]
     (line,) = run("search", "--id", "4", "--store", store).out.splitlines()
     assert "4" not in {hit["id"] for hit in json.loads(line)["hits"]}
-    refused(run("search", "4", "--store", store), "An item has this id: to search with it, use --id.")
+    refused(run("search", "4", "--store", store), "An item has this id. To search with the item, use --id.")
     assert "--id" not in run("search", "60", "--store", store).err
     refused(run("why", "4", "5", "--store", store), "a version with an encoder")
     assert run("duplicates", "--store", store).code == 0

@@ -8,7 +8,7 @@ from lookalike.service.errors import RequestError, TooLargeError
 from lookalike.service.parsing.columns import TableInputs
 from lookalike.training.artifact.encoder import load_encoder
 from lookalike.training.tables.columns import BOOLEANS, Column
-from lookalike.training.tables.parts import encode_parts
+from lookalike.training.tables.field_parts import encode_parts
 
 NAN = float("nan")
 TABLE = TableInputs(

@@ -17,7 +17,7 @@ from tests.onnx_graphs import linear, looping, save_graph
 
 ROWS = cloud(70, 3)
 LARGE = np.full((1, 3), 1e6, np.float32)
-STOPPED = r"expected a model that computes 1 rows within 0\.25 seconds, found a model that is still running\. Does it"
+STOPPED = r"expected a model that computes 1 rows within 0\.25 seconds, found a model that is still running\. Check"
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ from lookalike.training.errors import DataError
 from lookalike.training.fit.split import hold_out, split_rows
 from lookalike.training.rows import Chunk, Rows
 from lookalike.training.tables.columns import Column
-from tests.factories import array_rows, blobs, quick, stretches
+from tests.factories import array_rows, blobs, intervals, quick
 
 ROWS = array_rows(blobs())
 
@@ -217,7 +217,7 @@ def test_reports_positions_and_leaves_out_the_given_rows() -> None:
 
 
 def window_rows(*counts: int, hop: int = 2, values: NDArray[np.float32] | None = None) -> Rows:
-    places = stretches(*counts, hop=hop)
+    places = intervals(*counts, hop=hop)
     inputs = np.arange(float(len(places)), dtype=np.float32)[:, None] if values is None else values
     payloads = [s._asdict() for s in places if s]
 
@@ -232,7 +232,7 @@ def window_rows(*counts: int, hop: int = 2, values: NDArray[np.float32] | None =
 @pytest.mark.parametrize("counts", [(40,), (9,) * 12])
 def test_no_training_window_overlaps_a_held_out_window(counts: tuple[int, ...]) -> None:
     split = split_rows(window_rows(*counts), quick("data.validation=0.2"))
-    places = stretches(*counts)
+    places = intervals(*counts)
     train, validation = ([places[place] for place in part] for part in split.places)
     assert not any(a and b and a.overlaps(b) for a in train for b in validation)
     left_out = sum(counts) - len(train) - len(validation)

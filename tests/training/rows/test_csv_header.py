@@ -26,7 +26,7 @@ def test_the_header_is_the_first_line_that_is_not_blank(tmp_path: Path, start: b
         (b"\r\n\n", "found an empty file"),
         (
             "a,b\n1,2\n".encode("utf-16-le"),
-            "found zero bytes in its first line. For UTF-16 without a byte order mark, add",
+            "found NUL bytes in its first line. For UTF-16 without a byte order mark, add",
         ),
         (
             b"a,caf\xe9\n1,2\n",

@@ -294,7 +294,7 @@ def test_two_names_that_make_one_id_and_long_paths_are_skipped(tmp_path: Path) -
     reasons = [reason for _, reason in rows.skipped]
     assert reasons == [
         "expected a path of at most 256 characters, found 405 characters",
-        "expected a name that makes another id, found the id of another photo",
+        "expected a path that makes a unique id, found the id of another photo",
     ]
 
 
@@ -303,7 +303,7 @@ def test_a_photo_that_changes_later_is_an_error(tmp_path: Path) -> None:
         put(tmp_path / f"{name}.png", GRAY)
     rows = open_rows(str(tmp_path))
     (tmp_path / "b.png").write_bytes(b"")
-    with pytest.raises(DataError, match=r"b\.png: expected the photo that was there before, found an empty file\."):
+    with pytest.raises(DataError, match=r"b\.png: expected the photo as it was before, found an empty file\."):
         ids(rows)
     (tmp_path / "b.png").unlink()
     with pytest.raises(DataError, match=r"b\.png: .*found No such file or directory\. The file changed"):

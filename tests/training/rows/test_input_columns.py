@@ -41,7 +41,7 @@ def test_finds_columns_in_the_files_order() -> None:
     columns, notes = chosen(table, {"kind": ("a", "b")})
     assert columns == (Column("kind", "categorical", ("a", "b")), Column("x"), Column("good", "boolean", BOOLEANS))
     assert len(notes) == 1
-    assert "many distinct values: note. --text note takes one in as n-grams, --category note" in notes[0]
+    assert "many distinct values: note. --text note makes a column input as n-grams, --category note" in notes[0]
 
 
 def test_times_of_any_type_become_their_parts() -> None:
@@ -129,7 +129,7 @@ def test_refuses_columns_that_do_not_fit(table: dict[str, Any], settings: dict[s
 def test_whole_numbers_that_identify_rows_are_payload(name: str, values: Any, is_identifier: bool) -> None:
     columns, notes = chosen({name: values, "x": RNG.random(len(values))})
     assert [column.name for column in columns] == (["x"] if is_identifier else [name, "x"])
-    assert [f"--number {name} takes one in" in note for note in notes] == [True] * is_identifier
+    assert [f"--number {name} makes a column input" in note for note in notes] == [True] * is_identifier
     assert name in names({name: values, "x": RNG.random(len(values))}, number=(name,))
     assert name in names({name: values, "x": RNG.random(len(values))}, columns=(name,))
 

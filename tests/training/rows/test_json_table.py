@@ -8,7 +8,7 @@ import pytest
 from lookalike.training.errors import DataError
 from lookalike.training.rows import open_rows
 from lookalike.training.rows.json_table import LONGEST, json_file
-from lookalike.training.rows.parts import Part
+from lookalike.training.rows.table_files import TableFile
 
 
 def lines(path: Path, text: str | bytes) -> Path:
@@ -18,7 +18,7 @@ def lines(path: Path, text: str | bytes) -> Path:
 
 def rows_of(path: Path, size: int) -> list[dict[str, Any]]:
     """All rows, read `size` bytes at a time."""
-    file = json_file(Part(path), size)
+    file = json_file(TableFile(path), size)
     found = [row for batch in file.read(2, None) for row in batch.to_pylist()]
     assert len(found) == file.count
     return found
@@ -80,7 +80,7 @@ def test_refuses_a_line_that_is_not_an_object_with_the_same_types(
 def test_names_the_rows_of_a_field_that_changes_its_type(tmp_path: Path) -> None:
     path = lines(tmp_path / "a.jsonl", '{"x":1}\n{"x":2}\n{"x":"three"}\n')
     with pytest.raises(DataError, match=r"rows 2 to 2: expected one type for each field in all rows"):
-        json_file(Part(path), size=8)
+        json_file(TableFile(path), size=8)
 
 
 def test_refuses_a_line_without_an_end(tmp_path: Path) -> None:

@@ -211,13 +211,13 @@ def test_refuses_other_objects(source: Any, expected: str) -> None:
     [
         (
             lambda i: torch.ones(i + 1),
-            "Items, item 1: expected values of shape (1,), like those of item 0, found shape",
+            "Items, item 1: expected values of shape (1,), as in item 0, found shape",
         ),
         (lambda i: {"a": np.ones(1)} if i == 0 else {"b": 1}, "Items, item 1: expected a field with an array, as in"),
         (lambda i: np.array([1.0, np.nan]), "Items, row 0, column 1: expected a finite number"),
         (
             lambda i: [np.ones(1)][i],
-            "Items, item 1: expected a dataset with the items 0 to its length, found IndexError",
+            "Items, item 1: expected an item at each position below the length, found IndexError",
         ),
     ],
 )

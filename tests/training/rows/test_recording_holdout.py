@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lookalike.training.rows.recording_holdout import hold_out_recordings
-from tests.factories import stretches
+from tests.factories import intervals
 
 
 @given(
@@ -13,7 +13,7 @@ from tests.factories import stretches
     seed=st.integers(0, 99),
 )
 def test_holds_out_whole_recordings_or_the_end_of_each(counts: list[int], share: float, seed: int) -> None:
-    places = stretches(*counts)
+    places = intervals(*counts)
     held = hold_out_recordings(places, share, seed)
     assert held.any()
     recordings = np.repeat(np.arange(len(counts)), counts)
@@ -29,7 +29,7 @@ def test_holds_out_whole_recordings_or_the_end_of_each(counts: list[int], share:
 
 
 def test_recordings_of_about_the_share_are_held_out_whole_by_the_seed() -> None:
-    chosen = {tuple(np.flatnonzero(hold_out_recordings(stretches(*[5] * 20), 0.1, seed))) for seed in range(9)}
+    chosen = {tuple(np.flatnonzero(hold_out_recordings(intervals(*[5] * 20), 0.1, seed))) for seed in range(9)}
     assert len(chosen) > 3
     for places in chosen:
         assert len(places) == 10
@@ -38,4 +38,4 @@ def test_recordings_of_about_the_share_are_held_out_whole_by_the_seed() -> None:
 
 @pytest.mark.parametrize(("counts", "held"), [((20,), {18, 19}), ((20, 20), {18, 19, 38, 39}), ((2,), {1})])
 def test_the_end_of_few_long_recordings_is_held_out(counts: tuple[int, ...], held: set[int]) -> None:
-    assert set(np.flatnonzero(hold_out_recordings(stretches(*counts), 0.1, 0))) == held
+    assert set(np.flatnonzero(hold_out_recordings(intervals(*counts), 0.1, 0))) == held

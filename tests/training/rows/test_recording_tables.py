@@ -66,7 +66,7 @@ BAD: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
     ("text", {"x": ["a", "b"]}, {}, r"expected a column of numbers, as a channel"),
     ("text as channel", {"x": ["a", "b"]}, {"channels": ("x",)}, r"column x: expected numbers, as in every channel"),
     ("infinite", {"x": [1, 2, "inf", 4]}, {}, r"row 2, column x: expected a finite number"),
-    ("short", {"x": range(3)}, {}, r"expected a recording of at least 4 samples, found at most 3 without a gap"),
+    ("short", {"x": range(3)}, {}, r"of at least 4 samples, found at most 3 samples without a gap"),
     ("missing", {"x": [1, None, 1, None, 1, None], "y": range(6)}, {}, r"windows with at most 10% of missing values"),
 ]  # fmt: skip
 
@@ -88,7 +88,7 @@ def test_times_may_have_decimal_commas(tmp_path: Path) -> None:
 
 def test_names_the_columns_that_are_no_channels_and_may_have_labels(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "a.csv", x=range(8), activity=["walk"] * 8)
-    note = "left out, because the values are no numbers: activity; if activity has labels, name it with "
+    note = "left out, because the values are not numbers: activity; if activity has labels, name it with "
     assert note + "`--set data.label=activity`" in open_rows(str(path), settings()).notes
     labeled = open_rows(str(path), settings(label="activity"))
     assert not [note for note in labeled.notes if "left out" in note]

@@ -78,7 +78,7 @@ def test_repeated_times_are_left_out_and_counted(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "a.csv", t=[0, 1, 1, 2, 3, 4], x=[0, 1, 99, 2, 3, 4])
     rows = open_rows(str(path), settings(time="t"))
     assert windows(rows)[0][0, :, 0].tolist() == [0, 1, 2, 3]
-    assert "left out: 1 sample with the time of the sample before" in rows.notes
+    assert "left out: 1 sample with the same time as the sample before" in rows.notes
 
 
 @pytest.mark.slow

@@ -158,7 +158,7 @@ def test_opens_a_sheet_by_its_name(tmp_path: Path) -> None:
 def test_a_recorded_name_must_still_be_there(tmp_path: Path) -> None:
     for name in ("digits", "fashion-mnist:test", "s3://bucket/a.csv", str(written(tmp_path / "a.csv"))):
         check_reopens(name, "Do it.")
-    with pytest.raises(DataError, match=r"DataFrame: expected the rows, .*, found no file .*\. Do it\."):
+    with pytest.raises(DataError, match=r"DataFrame: expected the file or folder .*, found no file .*\. Do it\."):
         check_reopens("DataFrame", "Do it.")
 
 

@@ -343,7 +343,7 @@ def test_names_the_row_of_a_missing_id(tmp_path: Path, name: str) -> None:
         ("x,y\n", "no row below the header"),
         (",a,b\n0,1,2\n", "a name for each column, found no name for column 0. Name the column"),
         ("0.5,red,-1\n0.25,blue,2\n", "a first line of column names, found 0.5, red, -1"),
-        ("ID,x\na,1\nb,2\n", "the exact column name 'id', found 'ID'. Rename the column."),
+        ("ID,x\na,1\nb,2\n", "the exact column name 'id', found 'ID'. Rename the column: to this exact name"),
         ("Label,x\na,1\nb,2\n", "the exact column name 'label'"),
         (" label,x\na,1\nb,2\n", "the exact column name 'label'"),
         ("name\nann\nbob\n", "columns ['name']"),

@@ -407,5 +407,5 @@ def _without_warnings(source: bytes) -> str:
 def test_a_heic_photo_needs_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_heif_is_installed", lambda: False)
     source = encoded(SMOOTH, "HEIF")
-    assert "to read a HEIC photo, found no such package. pip install 'lookalike[images]'" in refused(source)
+    assert "to read a HEIC photo, found no such package. Run `pip install 'lookalike[images]'`." in refused(source)
     np.testing.assert_array_equal(read(encoded(NOISE), same_size(NOISE)), NOISE)

@@ -1,9 +1,9 @@
-"""From the samples of a recording at one rate to windows: their starts, which are usable, and their names.
+"""Cut windows from the samples of a recording at one rate: their starts, which are usable, and their names in ids.
 
-A window with missing samples is usable if no channel misses a greater share of it than `max_missing`, which is below 1.
-Its missing samples are filled by linear interpolation between the samples of the window; before the first sample and
-after the last one, the nearest sample is repeated. Nothing outside a window changes it, so a window of a file and the
-same window in a request become the same row.
+A window with missing samples is usable if in each channel the share of missing samples is at most `max_missing`, which
+is below 1. Missing samples are filled by linear interpolation between the samples of the window; before the first
+sample and after the last sample, the nearest sample is repeated. No sample outside a window changes the window, so a
+window of a file and the same window in a request become the same row.
 """
 
 from typing import Any
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from lookalike.training.array_types import Booleans, Integers
 from lookalike.training.transforms.window import WindowTransform
 
-__all__ = ["cut", "decimals", "filled", "shown", "starts_of", "usable"]
+__all__ = ["cut", "decimals", "filled", "start_text", "starts_of", "usable"]
 
 MICROSECONDS = 1e5
 """Up to this many samples per second, six decimals of a second name each sample."""
@@ -55,11 +55,11 @@ def filled(windows: NDArray[np.floating]) -> NDArray[np.floating]:
 
 
 def decimals(rate: float) -> int:
-    """Return the decimals of a second that tell two samples at this rate apart."""
+    """Return how many decimals of a second are enough to distinguish two samples at this rate."""
     return 6 if rate <= MICROSECONDS else 9
 
 
-def shown(start: float | str, rate: float | None) -> str:
+def start_text(start: float | str, rate: float | None) -> str:
     """Return a start as text for an id: a date, or the shortest number of seconds or samples."""
     if isinstance(start, str) or rate is None:
         return str(start)

@@ -1,4 +1,4 @@
-"""The stretch of a recording that a window covers, read from the window's payload."""
+"""The interval of a recording that a window covers, read from the window's payload."""
 
 import math
 import re
@@ -9,32 +9,32 @@ import numpy as np
 
 from lookalike.training.array_types import Booleans
 
-__all__ = ["Stretch", "overlapping", "stretch_of"]
+__all__ = ["Interval", "interval_of", "overlapping"]
 
 _DATE = re.compile(r"\d{4}(-\d\d(-\d\d([T ][\d:.]*)?)?)?Z?\Z", re.ASCII)
 
 
-class Stretch(NamedTuple):
-    """From `start` to `end`, which is not part of it: samples or seconds; seconds since 1970 for dates and times."""
+class Interval(NamedTuple):
+    """From `start` to `end` (exclusive) of a recording: in samples, or in seconds; dates are seconds since 1970."""
 
     recording: str
     start: float
     end: float
 
-    def overlaps(self, other: "Stretch") -> bool:
+    def overlaps(self, other: "Interval") -> bool:
         return self.recording == other.recording and self.start < other.end and other.start < self.end
 
-    def widened(self, by: float) -> "Stretch":
-        """Return the stretch that begins earlier and ends later; a negative `by` leaves it unchanged."""
-        return Stretch(self.recording, self.start - max(0.0, by), self.end + max(0.0, by))
+    def widened(self, by: float) -> "Interval":
+        """Return the interval that begins `by` earlier and ends `by` later; the same interval if `by` is negative."""
+        return Interval(self.recording, self.start - max(0.0, by), self.end + max(0.0, by))
 
 
-def stretch_of(payload: dict[str, Any], group: str = "recording") -> Stretch | None:
-    """Return the stretch that a payload names; None if it has no recording, start and end that make one."""
+def interval_of(payload: dict[str, Any], group: str = "recording") -> Interval | None:
+    """Return the interval that a payload names; None if it lacks a recording, or a start that is before its end."""
     recording, start, end = payload.get(group), _number(payload.get("start")), _number(payload.get("end"))
     if recording is None or start is None or end is None or not start < end:
         return None
-    return Stretch(str(recording), start, end)
+    return Interval(str(recording), start, end)
 
 
 def _number(value: object) -> float | None:
@@ -52,20 +52,20 @@ def _number(value: object) -> float | None:
     return None
 
 
-def overlapping(stretches: Sequence[Stretch | None], chosen: Booleans) -> Booleans:
-    """(n,): which of the other stretches overlap one of the chosen stretches; None overlaps nothing."""
-    found = np.zeros(len(stretches), np.bool_)
+def overlapping(intervals: Sequence[Interval | None], chosen: Booleans) -> Booleans:
+    """(n,): which of the other intervals overlap one of the chosen intervals; None overlaps nothing."""
+    found = np.zeros(len(intervals), np.bool_)
     members: dict[str, list[int]] = {}
-    for place, stretch in enumerate(stretches):
-        if stretch:
-            members.setdefault(stretch.recording, []).append(place)
+    for place, interval in enumerate(intervals):
+        if interval:
+            members.setdefault(interval.recording, []).append(place)
     for places in map(np.array, members.values()):
-        edges = np.array([stretches[place][1:] for place in places])  # (m, 2)
+        edges = np.array([intervals[place][1:] for place in places])  # (m, 2)
         picked = chosen[places]
         if not picked.any():
             continue
         ours = edges[picked][np.argsort(edges[picked, 0])]
-        latest = np.concatenate([[-np.inf], np.maximum.accumulate(ours[:, 1])])  # of those that begin earlier
-        before = np.searchsorted(ours[:, 0], edges[:, 1])  # the chosen that begin before a stretch ends
+        latest = np.concatenate([[-np.inf], np.maximum.accumulate(ours[:, 1])])  # the latest end so far
+        before = np.searchsorted(ours[:, 0], edges[:, 1])  # how many chosen intervals begin before it ends
         found[places] = (latest[before] > edges[:, 0]) & ~picked
     return found

@@ -4,18 +4,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote
 
-__all__ = ["Part", "part_of"]
+__all__ = ["TableFile", "table_file"]
 
 _NULL = "__HIVE_DEFAULT_PARTITION__"
 
 
 @dataclass(frozen=True)
-class Part:
+class TableFile:
     """A file of a table.
 
     Attributes:
-        constants: the columns that the names of its folders give it: `year=2024/` is a column `year`.
-        sheet: the sheet of a workbook; "" is the first.
+        constants: the partition columns, from the names of the folders: `year=2024/` is a column `year` with one value.
+        sheet: the sheet of a workbook; "" for the first sheet.
     """
 
     path: Path
@@ -23,8 +23,8 @@ class Part:
     sheet: str = ""
 
 
-def part_of(path: Path, folder: Path) -> Part:
-    """Return the part for a file under `folder`."""
+def table_file(path: Path, folder: Path) -> TableFile:
+    """Return a file under `folder` with the columns of its partition."""
     pairs = (name.partition("=") for name in path.relative_to(folder).parent.parts)
     values = {unquote(key): unquote(value) for key, equals, value in pairs if key and equals}
-    return Part(path, {key: None if value == _NULL else value for key, value in values.items()})
+    return TableFile(path, {key: None if value == _NULL else value for key, value in values.items()})

@@ -7,10 +7,13 @@ A date or a time, and a text in ISO 8601 format or with a date such as 31.12.202
     weekday_sin, weekday_cos  the day of the week, from Monday, once around in 7 days
     month_sin, month_cos      the day of the year, once around in 365.25 days
 
-Any text becomes NGRAMS numbers, ngram_0 to ngram_63: scikit-learn's HashingVectorizer counts the groups of three
-characters within its words, in lower case, each at the place that the signed 32-bit MurmurHash3 of the group gives; the
-row has length 1. Two parts keep one value: `parsed` is the number that a text spells, and `code` is a category that
-numbers name. K. Weinberger et al., "Feature Hashing for Large Scale Multitask Learning", ICML 2009.
+Any text becomes NGRAMS numbers, ngram_0 to ngram_63. scikit-learn's HashingVectorizer counts the groups of three
+characters within the words of the text, in lower case. The signed 32-bit MurmurHash3 of a group gives the place of its
+count, and the counts are scaled to length 1 (K. Weinberger et al., "Feature Hashing for Large Scale Multitask
+Learning", ICML 2009).
+
+Two parts are one number: `parsed` is the number that a text spells, and `code` is the code of a category whose names
+are numbers.
 """
 
 from collections.abc import Sequence
@@ -25,7 +28,7 @@ from lookalike.training.tables.columns import NGRAMS, PARSED, TEXT_PARTS, TIME_P
 __all__ = ["TimeSpan", "code_texts", "encode_parts", "is_time"]
 
 SEASON = 300.0
-"""Days: over a shorter time the day of the year repeats the age, and is not a part."""
+"""In days. If the times cover less, the day of the year follows from the age and is not a part."""
 _DAY = 86_400.0
 _UNITS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _DATE, _CLOCK = r"(?P<date>[0-9]{4}-[0-9]{2}-[0-9]{2})", r"(?P<hour>[0-9]{2}):(?P<minute>[0-9]{2})"
@@ -45,7 +48,7 @@ def is_time(kind: pa.DataType) -> bool:
 def encode_parts(values: pa.Array, parts: Sequence[str]) -> Doubles:
     """(n,) values of a field -> (n, parts) numbers, NaN if the value is missing.
 
-    Raises ValueError, with the position of the first wrong value, if a text is no time or no number.
+    Raises ValueError, with the position of the first wrong value, if a text is not a time, or not a number.
     """
     if parts[0] in TIME_PARTS:
         days, seconds = _moments(values)
@@ -76,7 +79,7 @@ class TimeSpan:
         self._ages, self._clocks, self._weekdays = list[float](), list[float](), set[float]()
 
     def add(self, values: pa.Array) -> None:
-        """Look at more values. Raises ValueError if one is no time, or only some have a date."""
+        """Include more values. Raises ValueError if a value is not a time, or if only some values have a date."""
         days, seconds = _moments(values)
         present = ~np.isnan(seconds)
         if not present.any():

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sklearn.feature_extraction.text import HashingVectorizer
 
 from lookalike.training.tables.columns import TEXT_PARTS, TIME_PARTS
-from lookalike.training.tables.parts import TimeSpan, code_texts, encode_parts, is_time
+from lookalike.training.tables.field_parts import TimeSpan, code_texts, encode_parts, is_time
 
 UTC = datetime.UTC
 

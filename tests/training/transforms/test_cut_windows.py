@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lookalike.training.transforms import WindowTransform
-from lookalike.training.transforms.segments import cut, filled, shown, starts_of, usable
+from lookalike.training.transforms.cut_windows import cut, filled, start_text, starts_of, usable
 
 NAN = np.nan
 
@@ -65,4 +65,4 @@ def test_filling_twice_changes_nothing() -> None:
     ],
 )
 def test_a_start_is_shown_as_the_shortest_text(start: float | str, rate: float | None, text: str) -> None:
-    assert shown(start, rate) == text
+    assert start_text(start, rate) == text

@@ -15,28 +15,29 @@ from lookalike.training.artifact.row_encoder import RowEncoder
 from lookalike.training.tables.columns import Column
 from lookalike.training.transforms import WindowTransform
 
-__all__ = ["Part", "parts_of"]
+__all__ = ["InputPart", "parts_of"]
 
 TILES = 7
 """A picture has at most this many tiles in each direction, of at least two pixels."""
 SEGMENTS = 16
 """A window is cut into at most this many segments, each of one channel."""
 CHANNELS, ALL_SEGMENTS = 64, 256
-"""With more channels, a segment has all of them. All channels together have at most this many segments."""
+"""If there are more channels than the first number, a segment has all channels. The second number is the most segments
+of all channels together."""
 VALUES = 64
 """Other rows are cut into at most this many parts."""
 
 
 @dataclass(frozen=True)
-class Part:
+class InputPart:
     """A part of a row.
 
     Attributes:
         kind: field, tile, segment or values.
-        at: (m,) the places of its values in a row.
+        at: (m,) the places of the part's values in a row.
         columns: the columns of a field.
-        bounds: of a tile top, left, bottom and right; of a segment its channel (None: all), start and stop; of values
-            start and stop. A bottom, right or stop is not included.
+        bounds: for a tile, top, left, bottom and right; for a segment, channel (None: all), start and stop; for values,
+            start and stop. The row, column or value at bottom, right or stop is not included.
     """
 
     kind: str
@@ -46,7 +47,7 @@ class Part:
     bounds: dict[str, Any] = field(default_factory=dict)
 
 
-def parts_of(encoder: RowEncoder) -> list[Part]:
+def parts_of(encoder: RowEncoder) -> list[InputPart]:
     """Return the parts of the rows of an encoder, in the order of their values."""
     if encoder.columns:
         return _fields(encoder.columns)
@@ -58,41 +59,41 @@ def parts_of(encoder: RowEncoder) -> list[Part]:
     return list(_values(places.reshape(-1)))
 
 
-def _fields(columns: tuple[Column, ...]) -> list[Part]:
-    """One part for each field of the source; a date, for example, has several columns."""
+def _fields(columns: tuple[Column, ...]) -> list[InputPart]:
+    """Return one part for each field of the source; a date, for example, has several columns."""
     found: dict[str, list[int]] = {}
     for number, column in enumerate(columns):
         found.setdefault(getattr(column, "field", None) or column.name, []).append(number)
     return [
-        Part("field", name, np.array(numbers), tuple(columns[number] for number in numbers))
+        InputPart("field", name, np.array(numbers), tuple(columns[number] for number in numbers))
         for name, numbers in found.items()
     ]
 
 
-def _tiles(places: Integers) -> Iterator[Part]:
-    """(height, width) or (height, width, channels) places."""
+def _tiles(places: Integers) -> Iterator[InputPart]:
+    """Yield the tiles of (height, width) or (height, width, channels) places."""
     for top, bottom in _cuts(places.shape[0], TILES, least=2):
         for left, right in _cuts(places.shape[1], TILES, least=2):
             name = f"rows {top}-{bottom - 1}, columns {left}-{right - 1}"
             bounds = {"top": top, "left": left, "bottom": bottom, "right": right}
-            yield Part("tile", name, places[top:bottom, left:right].reshape(-1), bounds=bounds)
+            yield InputPart("tile", name, places[top:bottom, left:right].reshape(-1), bounds=bounds)
 
 
-def _segments(places: Integers, channels: tuple[str, ...]) -> Iterator[Part]:
-    """(window, channels) places."""
+def _segments(places: Integers, channels: tuple[str, ...]) -> Iterator[InputPart]:
+    """Yield the segments of (window, channels) places."""
     one_by_one = list(enumerate(channels)) if len(channels) <= CHANNELS else [(slice(None), None)]
     most = min(SEGMENTS, ALL_SEGMENTS // len(one_by_one))
     for number, channel in one_by_one:
         for start, stop in _cuts(len(places), most):
             name = f"{channel or 'all channels'}, samples {start}-{stop - 1}"
             bounds = {"channel": channel, "start": start, "stop": stop}
-            yield Part("segment", name, places[start:stop, number].reshape(-1), bounds=bounds)
+            yield InputPart("segment", name, places[start:stop, number].reshape(-1), bounds=bounds)
 
 
-def _values(places: Integers) -> Iterator[Part]:
+def _values(places: Integers) -> Iterator[InputPart]:
     for start, stop in _cuts(len(places), VALUES):
         name = f"value {start}" if stop == start + 1 else f"values {start}-{stop - 1}"
-        yield Part("values", name, places[start:stop], bounds={"start": start, "stop": stop})
+        yield InputPart("values", name, places[start:stop], bounds={"start": start, "stop": stop})
 
 
 def _cuts(size: int, most: int, least: int = 1) -> Iterator[tuple[int, int]]:

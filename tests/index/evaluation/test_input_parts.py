@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lookalike.index.evaluation.parts import parts_of
+from lookalike.index.evaluation.input_parts import parts_of
 from lookalike.training.artifact.encoder import Encoder, load_encoder
 from lookalike.training.tables.columns import Column
 from lookalike.training.transforms import WindowTransform
