@@ -290,7 +290,7 @@ def test_the_rows_may_have_moved_and_must_be_the_same(tmp_path: Path, good: Path
     train(open_rows(str(tmp_path / "rows.npy")), config, tmp_path / "run")
     store.promote(build(open_rows(str(tmp_path / "rows.npy")), tmp_path / "run", store, device="cpu"))
     (tmp_path / "rows.npy").rename(tmp_path / "moved.npy")
-    with pytest.raises(DataError, match=r"rows\.npy: expected the rows, .* found no file .* with --data"):
+    with pytest.raises(DataError, match=r"rows\.npy: expected the file or folder .* found no file .* with --data"):
         retrain(asked(store))
     told = report_of(store)
     assert (told["outcome"], told["champion"]) == ("failed", 1)
