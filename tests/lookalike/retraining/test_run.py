@@ -294,7 +294,7 @@ def test_the_rows_may_have_moved_and_must_be_the_same(tmp_path: Path, good: Path
         retrain(asked(store))
     told = report_of(store)
     assert (told["outcome"], told["champion"]) == ("failed", 1)
-    assert "rows.npy: expected the rows" in told["reason"]
+    assert "rows.npy: expected the file or folder that the rows came from" in told["reason"]
     assert read_job(store) is None
     changed = inputs.copy()
     changed[77, 3] += 1
