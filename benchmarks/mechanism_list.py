@@ -216,9 +216,15 @@ MECHANISMS: dict[str, tuple[tuple[str, ...], Loop]] = {
     "latent rounded": (CUT, _between(torch.round)),
     "latent signed": (CUT, _between(torch.sign)),
     "latent times 0": ((*CUT, "collapsed-latent"), _between(lambda latent: 0.0 * latent)),
-    "encoder under no_grad": (CUT, Loop(model=_on(lambda m: setattr(m.encoder, "forward", torch.no_grad()(m.encoder.forward))))),
+    "encoder under no_grad": (
+        CUT,
+        Loop(model=_on(lambda m: setattr(m.encoder, "forward", torch.no_grad()(m.encoder.forward)))),
+    ),
     "loss made anew": (CUT, _loss(lambda value, output, target: value.detach().requires_grad_())),
-    "hidden detached": (CUT, Loop(model=_on(lambda m: m.decoder[2].register_forward_hook(lambda part, seen, out: out.detach())))),
+    "hidden detached": (
+        CUT,
+        Loop(model=_on(lambda m: m.decoder[2].register_forward_hook(lambda part, seen, out: out.detach()))),
+    ),
     "zeroed to None": (ZEROED, _zero(lambda model: model, none=True)),
     "zeroed to 0": (ZEROED, _zero(lambda model: model, none=False)),
     "encoder zeroed": (ZEROED, _zero(lambda model: model.encoder, none=True)),
@@ -226,18 +232,33 @@ MECHANISMS: dict[str, tuple[tuple[str, ...], Loop]] = {
     "encoder not optimized": (("parameters-missing",), _only(lambda model: model.encoder)),
     "decoder not optimized": (("parameters-missing",), _only(lambda model: model.decoder)),
     "optimizer of a copy": (("parameters-missing",), _only(copy.deepcopy)),
-    "clipped to 1e-7": (TINY, Loop(gradient=lambda parts: nn.utils.clip_grad_norm_(parts.model.parameters(), 1e-9) and None)),
-    "values clipped to 1e-10": (TINY, Loop(gradient=lambda parts: nn.utils.clip_grad_value_(parts.model.parameters(), 1e-11))),
+    "clipped to 1e-7": (
+        TINY,
+        Loop(gradient=lambda parts: nn.utils.clip_grad_norm_(parts.model.parameters(), 1e-9) and None),
+    ),
+    "values clipped to 1e-10": (
+        TINY,
+        Loop(gradient=lambda parts: nn.utils.clip_grad_value_(parts.model.parameters(), 1e-11)),
+    ),
     "gradients times 1e-9": (TINY, _each_gradient(lambda gradient: 1e-9 * gradient)),
     "epsilon of 10": (("epsilon-too-large",), _optimizer(lambda weights: optim.Adam(weights, 2e-3, eps=10.0))),
-    "epsilon of 1 in rmsprop": (("epsilon-too-large",), _optimizer(lambda weights: optim.RMSprop(weights, 1e-3, eps=10.0))),
-    "epsilon of 1e4 in adamw": (("epsilon-too-large",), _optimizer(lambda weights: optim.AdamW(weights, 2e-3, eps=1e4))),
+    "epsilon of 1 in rmsprop": (
+        ("epsilon-too-large",),
+        _optimizer(lambda weights: optim.RMSprop(weights, 1e-3, eps=10.0)),
+    ),
+    "epsilon of 1e4 in adamw": (
+        ("epsilon-too-large",),
+        _optimizer(lambda weights: optim.AdamW(weights, 2e-3, eps=1e4)),
+    ),
     "schedule halves each step": (("schedule-ended",), _rate(lambda step: 0.5**step)),
     "schedule ends after 4 steps": (("schedule-ended",), _rate(lambda step: float(step < 4))),
     "warm-up never ends": (("schedule-ended",), _rate(lambda step: 1e-6 * (step + 1))),
     "rate of 0": (("schedule-ended", "learning-rate-too-low"), _rate(lambda step: 0.0)),
     "rate of 1e-8": (("learning-rate-too-low",), _optimizer(lambda weights: optim.Adam(weights, 1e-8))),
-    "state cleared": (("optimizer-state-lost",), Loop(optimizer=lambda m, adam: _made(m, True), after=lambda p: p.optimizer.state.clear())),
+    "state cleared": (
+        ("optimizer-state-lost",),
+        Loop(optimizer=lambda m, adam: _made(m, True), after=lambda p: p.optimizer.state.clear()),
+    ),
     "optimizer made each step": (RECREATED, Loop(step=_recreated)),
     "never steps": (NEVER, Loop(step=lambda parts: None)),
     "steps once in 16": (NEVER, Loop(step=lambda p: p.optimizer.step() if p.step % 200 == 199 else None)),
@@ -248,18 +269,33 @@ MECHANISMS: dict[str, tuple[tuple[str, ...], Loop]] = {
     "loss negated": (UP, _loss(lambda value, output, target: -value)),
     "maximize=True": (UP, _optimizer(lambda weights: optim.Adam(weights, 2e-3, maximize=True))),
     "gradients negated": (UP, _each_gradient(lambda gradient: -gradient)),
-    "gradients are noise": (("gradient-changed",), _each_gradient(lambda g: g.norm() / g.numel() ** 0.5 * torch.randn_like(g))),
-    "gradients shuffled": (("gradient-changed",), _each_gradient(lambda g: g.flatten()[torch.randperm(g.numel())].view_as(g))),
+    "gradients are noise": (
+        ("gradient-changed",),
+        _each_gradient(lambda g: g.norm() / g.numel() ** 0.5 * torch.randn_like(g)),
+    ),
+    "gradients shuffled": (
+        ("gradient-changed",),
+        _each_gradient(lambda g: g.flatten()[torch.randperm(g.numel())].view_as(g)),
+    ),
     "target of the next row": (OTHER, Loop(target=_rolled)),
     "target of any row": (OTHER, Loop(target=_any_rows)),
     "target shuffled": (OTHER, Loop(target=lambda p, rows: rows[torch.randperm(len(rows), generator=p.generator)])),
     "targets reversed": (OTHER, Loop(target=lambda parts, rows: rows.flip(0))),
     "target is noise": (NOISY, Loop(target=_noise)),
-    "target is uniform noise": (NOISY, Loop(target=lambda p, rows: 3 * torch.rand(rows.shape, generator=p.generator) - 1.5)),
+    "target is uniform noise": (
+        NOISY,
+        Loop(target=lambda p, rows: 3 * torch.rand(rows.shape, generator=p.generator) - 1.5),
+    ),
     "input is noise": (("input-is-noise", "corruption-too-strong"), Loop(seen=_noise)),
     "input is 0": (("input-is-noise", "corruption-too-strong"), Loop(seen=lambda parts, rows: 0 * rows)),
-    "loss of the first column": (("loss-ignores-outputs",), Loop(loss=lambda p, loss, out, t: loss(out[:, :1], t[:, :1]))),
-    "loss of half the columns": (("loss-ignores-outputs",), Loop(loss=lambda p, loss, out, t: loss(out[:, ::2], t[:, ::2]))),
+    "loss of the first column": (
+        ("loss-ignores-outputs",),
+        Loop(loss=lambda p, loss, out, t: loss(out[:, :1], t[:, :1])),
+    ),
+    "loss of half the columns": (
+        ("loss-ignores-outputs",),
+        Loop(loss=lambda p, loss, out, t: loss(out[:, ::2], t[:, ::2])),
+    ),
     "loss of the first row": (("loss-ignores-outputs",), Loop(loss=lambda p, loss, out, t: loss(out[:1], t[:1]))),
     "validated on training rows": (("judged-on-training-rows",), Loop(judged=lambda parts, rows: parts.data.train)),
     "validation rows trained on": (
@@ -276,7 +312,10 @@ MECHANISMS: dict[str, tuple[tuple[str, ...], Loop]] = {
     "sorted by sum": (KIND, Loop(order=_by_size)),
     "sorted by direction": (KIND, Loop(order=_by_main_direction)),
     "same batch": (("same-rows-each-step",), Loop(order=lambda parts, order: torch.arange(32).repeat(16))),
-    "one row repeated": (("same-rows-each-step",), Loop(seen=lambda p, rows: rows[:1].expand_as(rows), target=lambda p, rows: rows[:1].expand_as(rows))),
+    "one row repeated": (
+        ("same-rows-each-step",),
+        Loop(seen=lambda p, rows: rows[:1].expand_as(rows), target=lambda p, rows: rows[:1].expand_as(rows)),
+    ),
     "output is a relu": (REACH, _last(torch.relu)),
     "output is a softplus": (REACH, _last(functional.softplus)),
     "output is clamped": (REACH, _last(lambda output: output.clamp(-0.5, 0.5))),
@@ -290,12 +329,31 @@ MECHANISMS: dict[str, tuple[tuple[str, ...], Loop]] = {
     "NaN in a batch": (("nan-from-rows",), Loop(seen=_at(100, _bad_value), target=_at(100, _bad_value))),
     "infinity in a batch": (("nan-from-rows",), Loop(seen=_at(60, lambda rows: rows / 0))),
     "NaN in the targets": (("nan-from-loss",), Loop(target=_at(90, _bad_value))),
-    "logarithm of a negative": (("nan-from-loss",), Loop(loss=lambda p, loss, out, t: loss(out, t) + (0 if p.step < 70 else (-out.abs().mean()).log()))),
-    "root of 0 in the loss": (("nan-from-division", "nan-from-loss"), Loop(loss=lambda p, loss, out, t: loss(out, t) + (0 if p.step < 50 else (0 * out).square().sum().sqrt()))),
-    "division by 0 in the loss": (("nan-from-loss",), Loop(loss=lambda p, loss, out, t: loss(out, t) / (1 if p.step < 80 else 0))),
+    "logarithm of a negative": (
+        ("nan-from-loss",),
+        Loop(loss=lambda p, loss, out, t: loss(out, t) + (0 if p.step < 70 else (-out.abs().mean()).log())),
+    ),
+    "root of 0 in the loss": (
+        ("nan-from-division", "nan-from-loss"),
+        Loop(loss=lambda p, loss, out, t: loss(out, t) + (0 if p.step < 50 else (0 * out).square().sum().sqrt())),
+    ),
+    "division by 0 in the loss": (
+        ("nan-from-loss",),
+        Loop(loss=lambda p, loss, out, t: loss(out, t) / (1 if p.step < 80 else 0)),
+    ),
     "division in the model": (
         ("nan-from-division",),
-        Loop(model=_on(lambda m: setattr(m, "between", lambda latent: latent * (1 if latent.abs().mean() < 0.6 or len(latent) > 100 else (0 * latent.sum()) / 0)))),
+        Loop(
+            model=_on(
+                lambda m: setattr(
+                    m,
+                    "between",
+                    lambda latent: (
+                        latent * (1 if latent.abs().mean() < 0.6 or len(latent) > 100 else (0 * latent.sum()) / 0)
+                    ),
+                )
+            )
+        ),
     ),
     "batch norm without memory": (("stale-statistics",), _norms(1.0)),
     "batch norm never updated": (("stale-statistics",), _norms(0.0)),
@@ -304,12 +362,18 @@ MECHANISMS: dict[str, tuple[tuple[str, ...], Loop]] = {
     "units dark": (("dead-relus",), Loop(model=_on(_dark))),
     "rate of 5": (OVER_RATE, _optimizer(lambda weights: optim.Adam(weights, 1.0))),
     "rate of 300 for sgd": (OVER_RATE, _optimizer(lambda weights: optim.SGD(weights, 300.0))),
-    "loss times 1e5": (OVER_RATE, Loop(optimizer=lambda m, adam: optim.SGD(m.parameters(), 0.1), loss=lambda p, loss, out, t: 1e5 * loss(out, t))),
+    "loss times 1e5": (
+        OVER_RATE,
+        Loop(optimizer=lambda m, adam: optim.SGD(m.parameters(), 0.1), loss=lambda p, loss, out, t: 1e5 * loss(out, t)),
+    ),
     "momentum of 0.999": (("momentum-too-high",), _optimizer(lambda weights: optim.SGD(weights, 0.3, momentum=0.999))),
     "not zeroed": (("gradients-not-zeroed",), Loop(optimizer=lambda m, adam: _keeping(_made(m, adam)))),
     "latent under dropout of 0.97": (("corruption-too-strong", "unrecognised"), Loop(model=_drop(0.97))),
-    "decay of 5": (("weight-decay-too-strong",), _optimizer(lambda weights: optim.Adam(weights, 2e-3, weight_decay=5.0))),
-}  # fmt: skip
+    "decay of 5": (
+        ("weight-decay-too-strong",),
+        _optimizer(lambda weights: optim.Adam(weights, 2e-3, weight_decay=5.0)),
+    ),
+}
 
 
 def _keeping(optimizer: optim.Optimizer) -> optim.Optimizer:

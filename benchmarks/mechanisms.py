@@ -1,7 +1,7 @@
 """Ways in which a user's own training loop fails, each by one mechanism, and the loop that they are put into.
 
-A mechanism replaces one part of `Loop`: the module, the optimizer, the rows of a step, the target, the loss, the gradient
-before the step, the step, or the evaluation. `names` are the causes that name it rightly.
+A mechanism replaces one part of `Loop`: the module, the optimizer, the rows of a step, the target, the loss, the
+gradient before the step, the step, or the evaluation. `names` are the causes that name it rightly.
 """
 
 import math

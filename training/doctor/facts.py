@@ -173,7 +173,8 @@ def _of_module(model: nn.Module, optimizer: optim.Optimizer, rows: Tensor, batch
 
     depth: the number of weight matrices (and kernels). widths: the number of output values for a row, of each
     trainable weight matrix. frozen: the weight matrices of layers that need no gradient. alike_units: those whose units
-    all have the same weights. statistics: the momentum of each batch norm. batch_norm: whether a batch norm computes its statistics over rows only, not also over
+    all have the same weights. statistics: the momentum of each batch norm.
+    batch_norm: whether a batch norm computes its statistics over rows only, not also over
     the positions of a picture; norms: the number of normalization layers of any kind.
     missing: trainable parameters that are in no group of the optimizer. smallest_batch: rows in the smallest batch
     of an epoch. gain: the root mean square of a weight matrix times the square root of its fan-in, of the layer

@@ -31,6 +31,7 @@ class Paths:
         self.model, self.optimizer, self.layers, self.looking = model, optimizer, layers, looking
         self.delivered: list[Tensor | None] = [None] * len(layers)
         self.after: list[Tensor] = []
+        self.start: list[Tensor] = []
         self.moves = 0
         self.kept_state = False
         self.versions = 0
@@ -68,6 +69,8 @@ class Paths:
         products = sum((a * g).sum() for a, g in zip(arrived, gradients, strict=True))
         sizes = torch.linalg.vector_norm(norms) * torch.linalg.vector_norm(used)
         self.agreed = torch.as_tensor(products, device=norms.device) / sizes.clamp_min(1e-30)
+        if not self.counts["moves"]:
+            self.start = [w.detach().clone() for w in self.layers]
         rates = {id(w): float(group["lr"]) for group in self.optimizer.param_groups for w in group["params"]}
         self.lists["rates"].append(norms.new_tensor([rates.get(id(w), NEVER) for w in self.layers]))
         self.lists["undone"].append(self._undone(norms))
@@ -98,6 +101,7 @@ class Paths:
         """Remember the weights: the next epoch must begin with them."""
         if self.counts["moves"] and self.lists["step"]:
             self.after = [w.detach().clone() for w in self.layers]
+        self.start = []
 
     def skip(self) -> None:
         """Forget the weights after the last look: a step that is not a look comes between."""
@@ -122,6 +126,7 @@ class Paths:
             the gradients at the step with those that arrived, and of the change with the descent; along_first: of
             the first look.
         rates: the least and the greatest learning rate of a matrix. still: per matrix, the share of looks at rate 0.
+        returned: whether the weights at the end are those of the start.
         undone: how far the weights changed between two steps, relative to a step.
         moves: the optimizer's steps; lost: looks at which it had lost its state. edited: whether weights changed.
         frozen: per matrix, whether it needs no gradient any more.
@@ -137,7 +142,9 @@ class Paths:
         arrived, used, rates, undone = (part[: len(step)] for part in (arrived, used, rates, undone))
         norms = arrived.clamp_min(0).square().sum(dim=1).sqrt(), used.square().sum(dim=1).sqrt()
         optimized = rates[rates >= 0]
+        returned = bool(self.start) and bool((step > 0).any()) and all(map(torch.equal, self.start, self.layers))
         return signs | {
+            "returned": returned,
             "reached": numbers((arrived >= 0).double().mean(dim=0)),
             "arrived": numbers((arrived > 0).double().mean(dim=0)),
             "used": numbers((used > 0).double().mean(dim=0)),

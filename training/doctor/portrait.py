@@ -223,7 +223,7 @@ def foreign(rows: Tensor, others: Tensor) -> float | None:
     first, second, others = ((part - mean)[:, useful] / scale[useful] for part in (first, second, others))
     first, second, others = (part.clamp(-6, 6) for part in (first, second, others))
     values, directions = torch.linalg.eigh(first.T @ first)
-    count = max(1, int((values.flip(0).cumsum(0) < 0.6 * values.sum()).sum()))
+    count = max(1, int((values.flip(0).cumsum(0) < 0.8 * values.sum()).sum()))
     main = directions[:, -count:]
     left = [(part - part @ main @ main.T).square().mean() for part in (second, others)]
     size = [part.square().mean() for part in (second, others)]

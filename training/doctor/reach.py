@@ -1,96 +1,126 @@
 """Can the output reach the targets, and do the targets depend on their rows?
 
-An output with a hard edge returns the edge, or values next to it, for many rows and in most columns: 0 for a ReLU, both
-ends for a clamp or a scaled tanh. An output without an edge has a least value, too, but only once.
+What follows the last layer decides what a model can return. If the last layer's values are made a hundred and a
+thousand times as large, in both directions, a linear output grows with them; a ReLU stays above 0, a clamp or a tanh
+between its ends.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from lookalike.training.models.layers import Weighted
+
 __all__ = ["reach_of", "target_link"]
 
-ROWS = 256
-STRETCHES = (1.0, 10.0, 50.0, -10.0, -50.0)
-NEAR = 2e-3
-CROWDED, SHARED = 0.03, 0.6
-NEIGHBORS = 5
+ROWS = 128
+FACTORS = (1.0, -1.0, 100.0, -100.0, 1000.0, -1000.0)
+GROWTH, REACTS = 1.05, 1e-3
+SAME_LENGTH, OTHER_LENGTHS = 1e-3, 0.02
+NEIGHBORS, FEWEST = 5, 40
 
 
 @torch.no_grad()
 def reach_of(model: nn.Module, rows: Tensor, target: Tensor) -> dict[str, Any]:
-    """Return the facts about the output's range, for real rows and for rows stretched far beyond the data.
+    """Return the facts about the output's range, measured with the last layer's values stretched.
 
-    floor, ceiling: the least and the greatest value that the output can have, or None without such an edge.
-    beyond: the share of the target values outside of these. fixed_norm: whether all outputs have the same length, and
-    the targets do not. widths: of an output and of a target. steps: whether the output takes only a few values.
+    output_width, target_width: the values of an output and of a target. floor, ceiling: the least and the greatest
+    value of the output, or None if it has no such edge. beyond: the share of the target values outside of their
+    column's edges. fixed_norm: whether all outputs have the same length, and the targets do not.
     """
-    modes = [(part, part.training) for part in model.modules()]
-    model.eval()
-    try:
-        device = next(model.parameters()).device
-        some = rows[:: max(1, len(rows) // ROWS)][:ROWS].to(device)
-        answers = torch.cat([model(stretch * some).float().flatten(1) for stretch in STRETCHES]).cpu()
-    finally:
-        for part, was_training in modes:
-            part.training = was_training
+    some = rows[:: max(1, len(rows) // ROWS)][:ROWS].to(next(model.parameters()).device)
+    with _stretching(model, some) as stretched:
+        answers = [stretched(factor) for factor in FACTORS]
     wanted = target.float().flatten(1).cpu() if target.ndim > 1 else target.float()[:, None].cpu()
-    facts: dict[str, Any] = {"output_width": answers.shape[1], "target_width": wanted.shape[1]}
-    if answers.shape[1] != wanted.shape[1] or not bool(torch.isfinite(answers).all()) or target.dtype == torch.int64:
+    facts: dict[str, Any] = {"output_width": answers[0].shape[1], "target_width": wanted.shape[1]}
+    every = torch.stack(answers)  # (factors, n, width)
+    if every.shape[2] != wanted.shape[1] or target.dtype == torch.int64 or not bool(torch.isfinite(every).all()):
         return facts
-    low, high = _edge(answers), _edge(-answers)
-    floor, ceiling = low, None if high is None else -high
+    reacts = (every - every[0]).abs().amax(dim=(0, 1)) > REACTS * (wanted.amax() - wanted.amin())  # (width,)
+    ceiling, floor = _ceiling(every, reacts), -_ceiling(-every, reacts)
     slack = 1e-3 * float(wanted.max() - wanted.min())
-    outside = torch.zeros_like(wanted, dtype=torch.bool)
-    if floor is not None:
-        outside |= wanted < floor - slack
-    if ceiling is not None:
-        outside |= wanted > ceiling + slack
-    lengths, wanted_lengths = answers.norm(dim=1), wanted.norm(dim=1)
+    outside = (wanted < floor - slack) | (wanted > ceiling + slack)
+    lengths = every[2:].norm(dim=2).flatten()
     return facts | {
-        "floor": floor,
-        "ceiling": ceiling,
+        "floor": _edge(floor),
+        "ceiling": _edge(ceiling),
         "beyond": float(outside.double().mean()),
-        "fixed_norm": bool(_spread(lengths) < 1e-3 < 0.02 < _spread(wanted_lengths)) and answers.shape[1] > 1,
+        "fixed_norm": bool(reacts.any()) and _is_fixed(lengths, wanted),
     }
 
 
-def _spread(lengths: Tensor) -> float:
+def _ceiling(every: Tensor, reacts: Tensor) -> Tensor:
+    """(width,): the greatest value of each column; infinity if it grows with the last layer or does not react."""
+    small, large = every[2:4].amax(dim=(0, 1)), every[4:6].amax(dim=(0, 1))
+    size = torch.maximum(small.abs(), every[:4].abs().amax(dim=(0, 1)).clamp(max=1.0))
+    bounded = (large <= small + (GROWTH - 1) * size) & reacts
+    return torch.where(bounded, torch.maximum(large, every[:2].amax(dim=(0, 1))), torch.inf)
+
+
+def _edge(edges: Tensor) -> float | None:
+    finite = edges[torch.isfinite(edges)]
+    return float(finite.median()) if len(finite) else None
+
+
+def _is_fixed(lengths: Tensor, wanted: Tensor) -> bool:
+    """Whether all outputs have one length, and the targets, (n, width) of more than one column, do not."""
+    return wanted.shape[1] > 1 and _varies(lengths) < SAME_LENGTH < OTHER_LENGTHS < _varies(wanted.norm(dim=1))
+
+
+def _varies(lengths: Tensor) -> float:
     return float(lengths.std() / lengths.mean().clamp_min(1e-12)) if len(lengths) > 1 else 0.0
 
 
-def _edge(answers: Tensor) -> float | None:
-    """(n, width) -> the least value, if many rows share it in most columns, or None."""
-    least, most = float(answers.min()), float(answers.max())
-    if most - least < 1e-3:
-        return None
-    near = answers <= least + NEAR * (most - least)  # (n, width)
-    exact = answers <= least + 1e-6 * max(1.0, abs(least))
-    varies = answers.amax(dim=0) - answers.amin(dim=0) > 0.05 * (most - least)
-    for mask, share in ((exact, 2.0 / len(answers)), (near, CROWDED)):
-        crowded = (mask.double().mean(dim=0) > share) & varies
-        if float(crowded.double().mean()) >= SHARED:
-            return least
-    return None
+@contextmanager
+def _stretching(model: nn.Module, rows: Tensor) -> Iterator[Any]:
+    """Yield a function from a factor on the last layer's values to the output, (n, width), in eval mode."""
+    modes = [(part, part.training) for part in model.modules()]
+    layers = [part for part in model.modules() if isinstance(part, Weighted)]
+    called: list[nn.Module] = []
+    factor = [1.0]
+
+    def on_forward(part: nn.Module, inputs: Any, output: Tensor) -> Tensor | None:
+        called.append(part)
+        return factor[0] * output if len(called) == count[0] else None
+
+    def stretched(by: float) -> Tensor:
+        called.clear()
+        factor[0] = by
+        answer: Tensor = model(rows)
+        return answer.float().flatten(1).cpu()
+
+    count = [0]
+    handles = [layer.register_forward_hook(on_forward) for layer in layers]
+    model.eval()
+    try:
+        stretched(1.0)
+        count[0] = len(called)
+        yield stretched
+    finally:
+        for part, was_training in modes:
+            part.training = was_training
+        for handle in handles:
+            handle.remove()
 
 
 def target_link(rows: Tensor, targets: Tensor) -> dict[str, Any] | None:
-    """Return how well the nearest other rows predict a target, relative to the targets' variance; and by chance.
+    """Return how well the nearest other rows predict a target: the error relative to the targets' variance.
 
-    same_rows: whether the targets are the rows themselves in another order.
+    same_rows: whether the targets are the rows themselves in another order. None for classes and for few rows.
     """
-    if targets.dtype == torch.int64 or len(rows) < 40:
+    if targets.dtype == torch.int64 or len(rows) < FEWEST:
         return None
     x, y = rows.double().flatten(1).cpu(), targets.double().flatten(1).cpu()
     distances = torch.cdist(x, x)
     distances.fill_diagonal_(torch.inf)
     nearest = distances.topk(NEIGHBORS, largest=False).indices  # (n, neighbors)
-    predicted = y[nearest].mean(dim=1)
     whole = (y - y.mean(dim=0)).square().mean().clamp_min(1e-30)
-    own = x.shape == y.shape and bool((x == y).all())
-    moved = x.shape == y.shape and not own and _same_rows(x, y)
-    return {"error": float((predicted - y).square().mean() / whole), "same_rows": moved, "own": own}
+    error = (y[nearest].mean(dim=1) - y).square().mean() / whole
+    moved = x.shape == y.shape and not bool((x == y).all()) and _same_rows(x, y)
+    return {"error": float(error), "same_rows": moved}
 
 
 def _same_rows(x: Tensor, y: Tensor) -> bool:

@@ -44,6 +44,7 @@ VERY_FEW_STEPS, FEW_STEPS = 100, 300
 WELL_DONE = 0.2
 EARLY_EPOCHS = 2
 LITTLE_LEARNED = 0.8
+STRANGE = 1.5
 NOT_GROWN = {"rows", "loss", "division"}
 
 
@@ -222,7 +223,15 @@ def overfitting(case: Case) -> Observation | None:
         f"and {case.validation[-1]:.2f} on held-out rows",
         "--set model.dropout=0.5 (more rows would help more)",
         ("model.dropout=0.5",),
+        sure=None if _grew_apart(case) else "possible",
     )
+
+
+def _grew_apart(case: Case) -> bool:
+    """Whether the validation loss was near the training loss at first: else the rows differ, not what was learned."""
+    judged = (case.first.get("judged") or {}).get("foreign") or 0.0
+    strange = max(case.facts.get("foreign") or 0.0, judged) > STRANGE
+    return not strange and case.validation[0] < GAP * case.train[0] + WIDE_GAP
 
 
 def too_early(case: Case) -> Observation | None:

@@ -18,7 +18,7 @@ __all__ = [
     "trained_in_eval_mode",
 ]
 
-OWN, FOLLOWS_OUTPUT, EXPECTED = 0.12, -0.1, 0.35
+OWN, FOLLOWS_OUTPUT, EXPECTED = 0.15, 0.05, 0.35
 STRUCTURED, SAME_STRUCTURE = 0.5, 0.25
 NOISE = 0.97
 SILENT = 0.2
@@ -162,7 +162,7 @@ def stale_statistics(case: Case) -> Observation | None:
     """A batch norm whose running statistics hardly follow the rows, or follow the last batch only."""
     momenta = case.facts.get("statistics", [])
     slow, fast = min(momenta, default=0.1), max(momenta, default=0.1)
-    if SLOW_STATISTICS <= slow and fast < FAST_STATISTICS:
+    if slow >= SLOW_STATISTICS and fast < FAST_STATISTICS:
         return None
     value = slow if slow < SLOW_STATISTICS else fast
     return Observation(

@@ -59,9 +59,7 @@ def frozen_part(case: Case) -> Observation | None:
         return Observation(f"{len(names)} weight matrices need no gradient: {', '.join(names[:4])}", change)
     for vitals in _ends(case):
         if which := [n for n, frozen in enumerate(vitals["frozen"]) if frozen]:
-            return Observation(
-                f"during the run {_places(which, len(vitals['frozen']))} stopped needing gradients", change
-            )
+            return Observation(f"during the run {_places(which, len(vitals['frozen']))} stopped needing one", change)
         still = [n for n, share in enumerate(vitals["still"]) if share]
         if still and len(still) < len(vitals["still"]):
             seen = f"{_places(still, len(vitals['still']))} has a learning rate of 0, and the others do not"
@@ -70,14 +68,14 @@ def frozen_part(case: Case) -> Observation | None:
 
 
 def gradient_cut(case: Case) -> Observation | None:
-    """A matrix that needs a gradient, and that no backward pass reaches; or only with zeros, though its units are on."""
+    """A matrix that needs a gradient, and that no backward pass reaches, or only with zeros though units are on."""
     for vitals in _ends(case):
         count = len(vitals["reached"])
         cut = [n for n, share in enumerate(vitals["reached"]) if not share and not vitals["frozen"][n]]
         if len(cut) == count:
             return Observation(
                 "the optimizer steps, and the backward pass gives no matrix a gradient",
-                "Call loss.backward() on the loss of the model's own output, without detach(), item() or numpy() before",
+                "Call loss.backward() on the loss of the model's own output, without detach() or numpy() before",
             )
         if cut:
             return Observation(
@@ -90,7 +88,7 @@ def gradient_cut(case: Case) -> Observation | None:
         if zeros and len(zeros) < count and not dark and not case.facts.get("alike_units"):
             return Observation(
                 f"the gradient of {_places(zeros, count)} is exactly 0 in all observed steps, though its units are on",
-                "Look for a step without a slope after this layer: round(), sign(), argmax(), a comparison, or a factor 0",
+                "Look for an operation without a slope after this layer: round(), sign(), argmax(), or a factor 0",
             )
     return None
 
@@ -126,7 +124,7 @@ def optimizer_recreated(case: Case) -> Observation | None:
     for epoch in case.history:
         if epoch.vitals.get("steps") and epoch.vitals.get("moves") == 0 and epoch.vitals["edited"]:
             return Observation(
-                f"in epoch {epoch.number} the weights change, and the watched optimizer takes no step: another one does",
+                f"in epoch {epoch.number} the weights change, and the watched optimizer takes no step: another does",
                 "Make the optimizer once, before the first epoch: a new one has lost its moments",
             )
     return None
@@ -145,12 +143,14 @@ def optimizer_state_lost(case: Case) -> Observation | None:
 
 def weights_overwritten(case: Case) -> Observation | None:
     """Weights that something else than the optimizer changes between two steps."""
+    change = "Look for load_state_dict(), copy_() or clamp_() on the weights inside the loop"
+    if again := [e.number for e in case.history if e.vitals.get("returned")]:
+        return Observation(f"epoch {again[0]} moves the weights, and ends with those that it began with", change)
     worst = max((e.vitals.get("undone") or 0.0 for e in case.history if e.train_loss is not None), default=0.0)
     if worst <= UNDONE:
         return None
     return Observation(
-        f"between two steps something else than the optimizer changed the weights, by {worst:.2g} times a step",
-        "Look for load_state_dict(), copy_() or clamp_() on the weights inside the loop",
+        f"between two steps something else than the optimizer changed the weights, by {worst:.2g} times a step", change
     )
 
 
@@ -175,7 +175,7 @@ def epsilon_too_large(case: Case) -> Observation | None:
 
 
 def schedule_ended(case: Case) -> Observation | None:
-    """A learning rate below `RATE_LEFT` of its greatest value, during a share `ENDED` of the epochs or from the start."""
+    """A learning rate below `RATE_LEFT` of its greatest value, during a share `ENDED` of the epochs."""
     rates = [v["rates"][1] for v in _looked(case) if v.get("rates") and v["rates"][1] is not None]
     if not rates or not (peak := max(case.facts.get("lr", 0.0), *rates)):
         return None
@@ -233,6 +233,6 @@ def momentum_too_high(case: Case) -> Observation | None:
     if (momentum := case.facts.get("momentum", 0.0)) < LASTING:
         return None
     return Observation(
-        f"each step keeps {momentum:g} of the step before it, so a gradient acts for {1 / max(1e-9, 1 - momentum):.0f} steps",
+        f"each step keeps {momentum:g} of the step before it: a gradient acts for {1 / max(1e-9, 1 - momentum):.0f} steps",
         "Use a momentum (betas[0]) of 0.9",
     )
