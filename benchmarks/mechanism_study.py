@@ -1,15 +1,15 @@
 """Does the doctor name mechanisms that its rules were not tuned on? A second study.
 
 Each mechanism of `benchmarks.mechanism_list` is put into a user's own loop: on pictures, windows of a recording and a
-table, with two seeds, which also choose activation, batch norm, loss and optimizer. A draw with seed 17 divides the mechanisms into halves: rules and
-thresholds may use the tuning half, and the figures are of the other half.
+table, with two seeds, which also choose activation, batch norm, loss and optimizer. A draw with seed 17 divides the
+mechanisms into halves: rules and thresholds may use the tuning half, and the figures are of the other half.
 
 found        any finding on a faulty run
 right first  the first finding is a cause that names the mechanism
 wrong        the first finding is another cause, stated as certain or likely
 likely       of the findings stated as likely that come first, the share that is right
 false alarm  any finding on a healthy run: the same loops without a fault, and runs with drawn settings
-             (`benchmarks.faults.healthy_setting`), of which those are included that `benchmarks.diagnosis` would include
+             (`benchmarks.faults.healthy_setting`), of which `benchmarks.diagnosis` would include the same
 """
 
 import argparse

@@ -56,6 +56,8 @@ CAUSES = (
           "A matrix that needs no gradient, or that has no learning rate, keeps its initial values."),
     Cause("weights-alike", steps.weights_alike, "certain", "backpropagation",
           "Units with equal weights receive equal gradients, so they never become different."),
+    Cause("gradients-not-zeroed", during.gradients_not_zeroed, "certain", "common-mistakes",
+          "backward() adds to the existing gradients, so each step follows the sum of all gradients so far."),
     Cause("optimizer-never-steps", steps.optimizer_never_steps, "certain", "cut-gradients",
           "Only optimizer.step() changes weights; backward() only computes gradients."),
     Cause("optimizer-recreated", steps.optimizer_recreated, "certain", "optimizers",
@@ -104,8 +106,6 @@ CAUSES = (
           "Each step follows one kind of row and forgets the others; batch norm sees other statistics than later."),
     Cause("stale-statistics", rows.stale_statistics, "likely", "train-and-eval",
           "In eval mode batch norm uses running statistics, which must follow those of the rows."),
-    Cause("gradients-not-zeroed", during.gradients_not_zeroed, "certain", "common-mistakes",
-          "backward() adds to the existing gradients, so each step follows the sum of all gradients so far."),
     Cause("judged-in-train-mode", during.judged_in_train_mode, "certain", "train-and-eval",
           "In train mode dropout is active, and batch norm uses the statistics of the batch and updates them from "
           "the validation rows."),

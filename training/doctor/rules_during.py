@@ -1,9 +1,10 @@
 """Rules over the history: diagnoses that need a run. A rule sees the facts and the epochs, never the model."""
 
 import math
+from dataclasses import replace
 
 from lookalike.training.doctor.case import Case
-from lookalike.training.doctor.finding import Observation, advise
+from lookalike.training.doctor.finding import Observation, Sure, advise
 from lookalike.training.doctor.rules_values import nan_origin
 
 __all__ = [
@@ -45,6 +46,7 @@ WELL_DONE = 0.2
 EARLY_EPOCHS = 2
 LITTLE_LEARNED = 0.8
 STRANGE = 1.5
+MUCH_TOO_HIGH = 20.0
 NOT_GROWN = {"rows", "loss", "division"}
 
 
@@ -106,7 +108,8 @@ def learning_rate_too_high(case: Case) -> Observation | None:
     lower = good if facts["lr"] > 3 * good else facts["lr"] / 10
     moved = f", and a typical step moved a layer by {update:.0%} of its norm" if math.isfinite(update) else ""
     seen = f"at a learning rate of {facts['lr']:g} the loss {_describe_loss(case, first, worst)}{moved}"
-    return advise(seen, *_at_rate(case, lower))
+    sure: Sure = "likely" if update > WILD_STEP or facts["lr"] > MUCH_TOO_HIGH * good else "possible"
+    return replace(advise(seen, *_at_rate(case, lower)), sure=sure)
 
 
 def _at_rate(case: Case, lr: float) -> tuple[str, ...]:

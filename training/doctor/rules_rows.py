@@ -46,10 +46,8 @@ def target_of_another_row(case: Case) -> Observation | None:
         return Observation("the targets are the training rows, in another order", change, sure="certain")
     if not (pull := _pull(case)) or pull[2] < SAME_STRUCTURE:
         return None
-    seen = f"the loss leads the output to values like those of the rows (correlation of columns {pull[2]:.2f}), but not to "
-    return Observation(
-        f"{seen}those of its own row (cosine {pull[0]:.2f}; of the next rows up to {pull[3]:.2f})", change
-    )
+    seen = f"the loss leads the output to values like those of the rows (correlation of columns {pull[2]:.2f}), but not"
+    return Observation(f"{seen} to its own row (cosine {pull[0]:.2f}; the next rows up to {pull[3]:.2f})", change)
 
 
 def target_is_noise(case: Case) -> Observation | None:
@@ -61,10 +59,8 @@ def target_is_noise(case: Case) -> Observation | None:
         return Observation(seen, change)
     if not (pull := _pull(case)) or pull[2] >= SAME_STRUCTURE or pull[5] <= STRUCTURED * pull[4]:
         return None
-    seen = (
-        f"the loss leads the output to values that follow neither its own row (cosine {pull[0]:.2f}) nor the columns' "
-    )
-    return Observation(f"{seen}correlations ({pull[2]:.2f})", change)
+    seen = f"the loss leads the output to values that follow neither its own row (cosine {pull[0]:.2f})"
+    return Observation(f"{seen} nor the columns' correlations ({pull[2]:.2f})", change)
 
 
 def input_is_noise(case: Case) -> Observation | None:

@@ -233,6 +233,6 @@ def momentum_too_high(case: Case) -> Observation | None:
     if (momentum := case.facts.get("momentum", 0.0)) < LASTING:
         return None
     return Observation(
-        f"each step keeps {momentum:g} of the step before it: a gradient acts for {1 / max(1e-9, 1 - momentum):.0f} steps",
+        f"each step keeps {momentum:g} of the last one: a gradient acts for {1 / max(1e-9, 1 - momentum):.0f} steps",
         "Use a momentum (betas[0]) of 0.9",
     )
