@@ -84,7 +84,7 @@ MECHANISMS: dict[str, tuple[tuple[str, ...], Loop]] = {
     "optimizer of a copy": (("parameters-missing",), optimizing(copy.deepcopy)),
     "clipped to 1e-7": (
         TINY,
-        Loop(gradient=lambda parts: nn.utils.clip_grad_norm_(parts.model.parameters(), 1e-9) and None),
+        Loop(gradient=lambda parts: nn.utils.clip_grad_norm_(parts.model.parameters(), 1e-9)),
     ),
     "values clipped to 1e-10": (
         TINY,

@@ -154,7 +154,8 @@ def by_size(parts: Parts, order: Tensor) -> Tensor:
 
 def by_main_direction(parts: Parts, order: Tensor) -> Tensor:
     values = parts.data.train - parts.data.train.mean(dim=0)
-    return (values @ torch.linalg.svd(values, full_matrices=False)[2][0]).argsort()
+    main: Tensor = torch.linalg.svd(values, full_matrices=False)[2][0]
+    return (values @ main).argsort()
 
 
 def other_rows(change: Callable[[Tensor], Tensor]) -> Callable[[Data], Data]:
@@ -222,7 +223,10 @@ def stops_at(epoch: int) -> Callable[[Parts], None]:
 
 def schedule_free_group(model: nn.Module, adam: bool) -> optim.Optimizer:
     assert isinstance(model, Reconstruct)
-    groups = [{"params": list(model.encoder.parameters()), "lr": 0.0}, {"params": list(model.decoder.parameters())}]
+    groups: list[dict[str, Any]] = [
+        {"params": list(model.encoder.parameters()), "lr": 0.0},
+        {"params": list(model.decoder.parameters())},
+    ]
     return optim.Adam(groups, 2e-3) if adam else optim.SGD(groups, 0.3)
 
 

@@ -4,7 +4,6 @@ A mechanism replaces one part of `Loop`: the module, the optimizer, the rows of 
 gradient before the step, the step, or the evaluation. `names` are the causes that name it rightly.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -16,13 +15,13 @@ from torch import Tensor, nn, optim
 
 from lookalike.training.doctor.facts import collect_facts
 from lookalike.training.doctor.watch import Watch
-from lookalike.training.history import Epoch, State
+from lookalike.training.history import Epoch, State, finite
 from lookalike.training.models.losses import LOSSES, Loss
 from lookalike.training.plan import Data, FitPlan
 
 __all__ = ["KINDS", "Loop", "Parts", "Reconstruct", "data_of", "run_loop"]
 
-KINDS = ("digits", "recording", "table")
+KINDS = ("pictures", "recording", "table")
 EPOCHS, BATCH = 24, 32
 
 
@@ -75,16 +74,16 @@ class Loop:
     optimizer: Callable[[nn.Module, bool], optim.Optimizer] = lambda model, adam: (
         optim.Adam(model.parameters(), 2e-3) if adam else optim.SGD(model.parameters(), 0.3, momentum=0.8)
     )
-    ready: Callable[[Parts], None] = lambda parts: None
+    ready: Callable[[Parts], object] = lambda parts: None
     order: Callable[[Parts, Tensor], Tensor] = _same
     seen: Callable[[Parts, Tensor], Tensor] = _same
     target: Callable[[Parts, Tensor], Tensor] = _same
     loss: Callable[[Parts, Loss, Tensor, Tensor], Tensor] = lambda parts, loss, output, target: loss(output, target)
-    gradient: Callable[[Parts], None] = lambda parts: None
-    step: Callable[[Parts], None] = lambda parts: parts.optimizer.step()  # type: ignore[assignment,return-value]
-    after: Callable[[Parts], None] = lambda parts: None
+    gradient: Callable[[Parts], object] = lambda parts: None
+    step: Callable[[Parts], object] = lambda parts: parts.optimizer.step()
+    after: Callable[[Parts], object] = lambda parts: None
     judged: Callable[[Parts, Tensor], Tensor] = _same
-    mode: Callable[[Parts, bool], None] = lambda parts, training: parts.model.train(training)  # type: ignore[assignment,return-value]
+    mode: Callable[[Parts, bool], object] = lambda parts, training: parts.model.train(training)
     noise: float = 0.0
 
 
@@ -92,7 +91,7 @@ class Loop:
 def data_of(kind: str, seed: int) -> Data:
     """Rows of one kind, scaled, a fifth of them held out."""
     random = np.random.default_rng(seed)
-    if kind == "digits":
+    if kind == "pictures":
         from sklearn.datasets import load_digits
 
         rows = load_digits().data[random.permutation(1_700)[:640]] / 16
@@ -102,7 +101,7 @@ def data_of(kind: str, seed: int) -> Data:
         factors = random.normal(size=(640, 4))
         rows = np.tanh(factors @ random.normal(size=(4, 16))) + 0.1 * random.normal(size=(640, 16))
     rows = rows - rows.mean(axis=0)
-    rows = rows / rows.std() if kind == "digits" else rows / rows.std(axis=0)
+    rows = rows / rows.std() if kind == "pictures" else rows / rows.std(axis=0)
     tensor = torch.from_numpy(rows.astype(np.float32))
     return Data(tensor[:512], tensor[512:])
 
@@ -164,6 +163,5 @@ def _epoch(loop: Loop, loss: Loss, parts: Parts, watch: Watch, state: State) -> 
         held = loop.judged(parts, data.validation)
         judged = float(loss(model(held), held))
     trained = total / max(1, count)
-    values = [value if math.isfinite(value) else None for value in (trained, judged)]
     rate = parts.optimizer.param_groups[0]["lr"]
-    state.history.append(Epoch(parts.epoch, *values, rate, 0.0, watch.epoch()))
+    state.history.append(Epoch(parts.epoch, finite(trained), finite(judged), rate, 0.0, watch.epoch()))

@@ -29,7 +29,8 @@ STRETCH = 50.0
 _NONLINEAR = (
     nn.ReLU, nn.LeakyReLU, nn.GELU, nn.SiLU, nn.ELU, nn.PReLU, nn.Softplus, nn.Tanh, nn.Sigmoid, nn.Softmax,
 )  # fmt: skip
-_NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)
+_BATCH = nn.modules.batchnorm._BatchNorm
+_NORMS = (_BATCH, nn.LayerNorm, nn.GroupNorm)
 
 
 def collect_facts(
@@ -194,7 +195,7 @@ def _of_module(model: nn.Module, optimizer: optim.Optimizer, rows: Tensor, batch
         "missing": [name for name, w in model.named_parameters() if w.requires_grad and id(w) not in optimized],
         "frozen": [name for name, w in _matrices(parts, model) if not w.requires_grad],
         "alike_units": [name for name, w in _matrices(parts, model) if len(w) > 1 and bool((w == w[:1]).all())],
-        "statistics": [float(part.momentum) for part in parts if _keeps_statistics(part) and part.momentum is not None],
+        "statistics": [part.momentum for part in parts if isinstance(part, _BATCH) and part.momentum is not None],
         "smallest_batch": len(rows) // math.ceil(len(rows) / batch_size),
         "latent_activation": _after_encoder(model),
         "gain": max((_gain(part) for part in parts if isinstance(part, Weighted)), default=0.0),
@@ -205,10 +206,6 @@ def _of_module(model: nn.Module, optimizer: optim.Optimizer, rows: Tensor, batch
 def _matrices(parts: list[nn.Module], model: nn.Module) -> list[tuple[str, Tensor]]:
     weighted = {id(part.weight) for part in parts if isinstance(part, Weighted)}
     return [(name, w) for name, w in model.named_parameters() if id(w) in weighted]
-
-
-def _keeps_statistics(part: nn.Module) -> bool:
-    return isinstance(part, nn.modules.batchnorm._BatchNorm) and part.track_running_stats
 
 
 def _gain(layer: Weighted) -> float:

@@ -48,7 +48,7 @@ class Paths:
     def handles(self) -> list[RemovableHandle]:
         """Hooks that see a gradient as soon as the backward pass has added it."""
         return [
-            w.register_post_accumulate_grad_hook(lambda w, n=n: self._arrive(n, w))  # type: ignore[misc]
+            w.register_post_accumulate_grad_hook(lambda w, n=n: self._arrive(n, w))  # type: ignore[no-untyped-call]
             for n, w in enumerate(self.layers)
         ]
 
@@ -115,7 +115,8 @@ class Paths:
         torch._foreach_sub_(self.after, self.layers)
         changed = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(self.after)))
         self.after = []
-        return changed / self.moved.clamp_min(1e-30)
+        relative: Tensor = changed / self.moved.clamp_min(1e-30)
+        return relative
 
     def signs(self) -> dict[str, Any]:
         """Return the signs of the epoch, as plain JSON.

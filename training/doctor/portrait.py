@@ -153,7 +153,7 @@ def _shape(values: Tensor) -> Tensor:
     """The correlations between columns: what distinguishes rows of the data from noise."""
     scaled = values / values.square().sum(dim=0).sqrt().clamp_min(1e-20)
     products = scaled.T @ scaled
-    return products - products.diag().diag()
+    return torch.as_tensor(products - products.diag().diag())
 
 
 def _cosine(a: Tensor, b: Tensor) -> Tensor:

@@ -71,7 +71,7 @@ def _had_grown(case: Case, number: int, nan: dict[str, Any]) -> bool:
         (nan.get("grew") or 1.0) > GREW
         or (bool(finite) and finite[-1] > 3 * min(finite))
         or max([*updates, *earlier], default=0.0) > WILD_STEP
-        or (norm is not None and bool(first) and norm > GRADIENT_GREW * first)
+        or (norm is not None and first is not None and 0 < GRADIENT_GREW * first < norm)
     )
 
 
