@@ -43,7 +43,7 @@ class Reconstruct(nn.Module):
 
 @dataclass
 class Parts:
-    """What a run has: a mechanism may read all of it."""
+    """The state of a run; a mechanism may read all of it."""
 
     data: Data
     model: Reconstruct

@@ -1,4 +1,4 @@
-"""What a step sees: the rows that the model receives, its output, and the direction in which the loss pulls it.
+"""The view of a step: the rows that the model receives, its output, and where the loss pulls the output.
 
 The gradient by the output says what the loss wants, without knowing the loss: minus the gradient points from the output
 to the target. If it follows the output instead of opposing it, the loss is maximized; if it has nothing to do with the
@@ -21,6 +21,7 @@ COLUMNS = 64
 SKETCH = 16
 MOST_JUDGED = 1 << 22
 KEPT_ROWS = 16
+SCALE_VARIES = 1.5
 
 
 class Portrait:
@@ -153,11 +154,13 @@ def _shape(values: Tensor) -> Tensor:
     """The correlations between columns: what distinguishes rows of the data from noise."""
     scaled = values / values.square().sum(dim=0).sqrt().clamp_min(1e-20)
     products = scaled.T @ scaled
-    return torch.as_tensor(products - products.diag().diag())
+    apart: Tensor = products - products.diag().diag()
+    return apart
 
 
 def _cosine(a: Tensor, b: Tensor) -> Tensor:
-    return (a * b).sum() / (a.norm() * b.norm()).clamp_min(1e-30)
+    sizes = torch.linalg.vector_norm(a) * torch.linalg.vector_norm(b)
+    return (a * b).sum() / sizes.clamp_min(1e-30)
 
 
 def _mean_pull(pulls: Tensor) -> Tensor:
@@ -227,5 +230,5 @@ def foreign(rows: Tensor, others: Tensor) -> float | None:
     main = directions[:, -count:]
     left = [(part - part @ main @ main.T).square().mean() for part in (second, others)]
     size = [part.square().mean() for part in (second, others)]
-    ratios = [left[1] / left[0].clamp_min(1e-12), size[1] / size[0].clamp_min(1e-12)]
+    ratios = [left[1] / left[0].clamp_min(1e-12), size[1] / (SCALE_VARIES * size[0].clamp_min(1e-12))]
     return number(max(ratios))

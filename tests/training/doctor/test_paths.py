@@ -40,7 +40,7 @@ def vitals_of(
             for _ in range(4):
                 optimizer.zero_grad()
                 loss = (model(ROWS) - ROWS).square().mean()
-                loss.backward()  # type: ignore[no-untyped-call]
+                loss.backward()
                 before(model, optimizer)
                 if steps:
                     optimizer.step()
