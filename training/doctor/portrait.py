@@ -160,7 +160,8 @@ def _shape(values: Tensor) -> Tensor:
 
 def _cosine(a: Tensor, b: Tensor) -> Tensor:
     sizes = torch.linalg.vector_norm(a) * torch.linalg.vector_norm(b)
-    return (a * b).sum() / sizes.clamp_min(1e-30)
+    cosine: Tensor = (a * b).sum() / sizes.clamp_min(1e-30)
+    return cosine
 
 
 def _mean_pull(pulls: Tensor) -> Tensor:
