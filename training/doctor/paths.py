@@ -129,12 +129,13 @@ class Paths:
         rates: the least and the greatest learning rate of a matrix. still: per matrix, the share of looks at rate 0.
         returned: whether the weights at the end are those of the start.
         undone: how far the weights changed between two steps, relative to a step.
-        moves: the optimizer's steps; lost: looks at which it had lost its state. edited: whether weights changed.
+        moves: the optimizer's steps; lost: looks at which it had lost its state. edited: whether weights changed
+            though it took no step.
         frozen: per matrix, whether it needs no gradient any more.
         """
         signs: dict[str, Any] = {
             **self.counts,
-            "edited": self._versions() != self.versions,
+            "edited": not self.counts["moves"] and self._versions() != self.versions,
             "frozen": [not w.requires_grad for w in self.layers],
         }
         if not self.lists["step"]:
@@ -156,7 +157,7 @@ class Paths:
             "along_first": number(agreement[0, 1]),
             "rates": [number(optimized.min()), number(optimized.max())] if len(optimized) else None,
             "still": numbers((rates == 0).double().mean(dim=0)),
-            "undone": number(undone.max()) if (undone >= 0).any() else None,
+            "undone": number(undone.clamp_min(0).max()),
         }
 
     def _versions(self) -> int:

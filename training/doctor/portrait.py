@@ -31,8 +31,8 @@ class Portrait:
         lists: what each look, or each step, measured, as tensors.
     """
 
-    def __init__(self) -> None:
-        self.epochs = 0
+    def __init__(self, epochs: int = 0) -> None:
+        self.epochs = epochs
         self.reset()
 
     def reset(self) -> None:

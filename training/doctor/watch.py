@@ -35,14 +35,15 @@ _BatchNorm, _Dropout = nn.modules.batchnorm._BatchNorm, nn.modules.dropout._Drop
 class Watch:
     """Collects the vital signs of an epoch: see `epoch` for the list."""
 
-    def __init__(self, model: nn.Module, optimizer: optim.Optimizer) -> None:
+    def __init__(self, model: nn.Module, optimizer: optim.Optimizer, *, epochs: int = 0) -> None:
+        """`epochs`: how many the run has done before, if it is resumed."""
         self.model, self.optimizer = model, optimizer
         self.layers: list[Tensor] = [w for w in model.parameters() if w.ndim > 1 and w.requires_grad]
         self.mode_dependent = [part for part in model.modules() if _depends_on_mode(part)]
         self.handles: list[RemovableHandle] = []
         self.stepped = False
         self.paths = Paths(model, optimizer, self.layers, lambda: self._observing)
-        self.portrait = Portrait()
+        self.portrait = Portrait(epochs)
         self._reset()
 
     def __enter__(self) -> "Watch":

@@ -82,7 +82,7 @@ VITALS: dict[str, Any] = {
     "eval_mode": 0,
     "moves": 15,
     "lost": 0,
-    "edited": True,
+    "edited": False,
     "frozen": [False] * 4,
     "reached": [1.0] * 4,
     "arrived": [1.0] * 4,

@@ -31,7 +31,7 @@ def test_no_observation_on_a_healthy_run_or_without_epochs(name: str) -> None:
         (rules.gradient_zeroed, {"used": [0.0, 1.0, 1.0, 1.0]}, {}, "is gone"),
         (rules.optimizer_never_steps, {"moves": 0, "edited": False}, {}, "15 losses and 0 optimizer steps"),
         (rules.optimizer_never_steps, {"steps": 100, "moves": 4}, {}, "100 losses and 4 optimizer steps"),
-        (rules.optimizer_recreated, {"moves": 0}, {}, "another does"),
+        (rules.optimizer_recreated, {"moves": 0, "edited": True}, {}, "another does"),
         (rules.optimizer_state_lost, {"lost": 2}, {}, "at 10 of 25"),
         (rules.weights_overwritten, {"undone": 0.5}, {}, "by 0.5 times a step"),
         (rules.weights_overwritten, {"returned": True}, {}, "epoch 1 moves the weights"),
