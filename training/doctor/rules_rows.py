@@ -35,7 +35,15 @@ def _pull(case: Case) -> list[float] | None:
         return None
     expected = math.sqrt(max(0.0, 1 - case.facts.get("lost", 0.0)))
     leads = pull[1] < FOLLOWS_OUTPUT and abs(pull[0]) < OWN and expected > EXPECTED
-    return pull if leads else None
+    whole = max(share or 0.0 for share in case.first.get("silent") or [0.0]) < SILENT
+    return pull if leads and whole else None
+
+
+def _structures(case: Case, pull: list[float]) -> tuple[float, float]:
+    """The mean correlation between the targets' columns, and between the rows', beyond that of as many random rows."""
+    by_chance = 1 / max(2, (case.first.get("batches") or {}).get("rows", case.facts.get("batch_size", 1 << 30)))
+    targets, rows = (math.sqrt(max(0.0, size**2 - by_chance)) for size in pull[4:6])
+    return targets, rows
 
 
 def target_of_another_row(case: Case) -> Observation | None:
@@ -57,7 +65,10 @@ def target_is_noise(case: Case) -> Observation | None:
     if link and not link["same_rows"] and link["error"] > NOISE:
         seen = f"the nearest other rows predict a target with an error of {link['error']:.2f} of its variance"
         return Observation(seen, change)
-    if not (pull := _pull(case)) or pull[2] >= SAME_STRUCTURE or pull[5] <= STRUCTURED * pull[4]:
+    if not (pull := _pull(case)) or pull[2] >= SAME_STRUCTURE:
+        return None
+    targets, rows = _structures(case, pull)
+    if rows <= STRUCTURED * targets:
         return None
     seen = f"the loss leads the output to values that follow neither its own row (cosine {pull[0]:.2f})"
     return Observation(f"{seen} nor the columns' correlations ({pull[2]:.2f})", change)

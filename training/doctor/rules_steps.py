@@ -34,6 +34,7 @@ FOLLOWS = 0.12
 RARE, ENOUGH_STEPS = 0.05, 20
 LASTING = 0.995
 UNLIT = 0.05
+ALIKE = 1e-4
 
 
 def _looked(case: Case) -> Iterator[dict[str, Any]]:
@@ -84,8 +85,9 @@ def gradient_cut(case: Case) -> Observation | None:
                 "the forward pass does not use",
             )
         zeros = [n for n, share in enumerate(vitals["arrived"]) if not share]
+        constant = ((vitals.get("batches") or {}).get("within") or 0.0) < ALIKE and vitals.get("batches") is not None
         dark = any((share or 0) <= UNLIT for share in vitals.get("lit", [1.0]))
-        if zeros and len(zeros) < count and not dark and not case.facts.get("alike_units"):
+        if zeros and len(zeros) < count and not dark and not constant and not case.facts.get("alike_units"):
             return Observation(
                 f"the gradient of {_places(zeros, count)} is exactly 0 in all observed steps, though its units are on",
                 "Look for an operation without a slope after this layer: round(), sign(), argmax(), or a factor 0",

@@ -26,7 +26,7 @@ def test_no_observation_on_a_healthy_run_or_without_epochs(name: str) -> None:
         (rules.target_of_another_row, {}, {"link": {"same_rows": True, "error": 1.2}}, "another order"),
         (rules.target_is_noise, {"pull": [0.0, -0.3, 0.0, 0.0, 0.1, 0.3]}, {}, "cosine 0.00"),
         (rules.target_is_noise, {}, {"link": {"same_rows": False, "error": 1.2}}, "1.20 of its variance"),
-        (rules.input_is_noise, {"pull": [0.0, -0.3, 0.0, 0.0, 0.4, 0.1]}, {}, "by 0.10"),
+        (rules.input_is_noise, {"pull": [0.0, -0.3, 0.0, 0.0, 0.4, 0.125]}, {}, "by 0.00"),
         (rules.loss_ignores_outputs, {"silent": [0.5, 0.0]}, {}, "50% of the output columns"),
         (rules.loss_ignores_outputs, {"silent": [0.0, 0.9]}, {}, "90% of the rows of a batch"),
         (
