@@ -76,12 +76,15 @@ def target_is_noise(case: Case) -> Observation | None:
 
 def input_is_noise(case: Case) -> Observation | None:
     """Rows without the correlations that the targets have."""
-    if not (pull := _pull(case)) or pull[2] >= SAME_STRUCTURE or pull[5] > STRUCTURED * pull[4]:
+    if not (pull := _pull(case)) or pull[2] >= SAME_STRUCTURE:
         return None
-    seen = (
-        f"the targets' columns correlate by {pull[4]:.2f}, those of the rows that the model receives by {pull[5]:.2f}"
+    targets, rows = _structures(case, pull)
+    if not targets or rows > STRUCTURED * targets:
+        return None
+    return Observation(
+        f"the targets' columns correlate by {targets:.2f}, those of the rows that the model receives by {rows:.2f}",
+        "Give the model the rows themselves: what it receives says nothing about the targets",
     )
-    return Observation(seen, "Give the model the rows themselves: what it receives says nothing about the targets")
 
 
 def loss_ignores_outputs(case: Case) -> Observation | None:
