@@ -107,7 +107,7 @@ def same_rows_each_step(case: Case) -> Observation | None:
     rows = signs[-1].get("rows", 0)
     if all(one["same"] for one in signs) and rows < 0.7 * case.facts.get("rows", 0):
         seen = f"all observed steps see the same {rows} of {case.facts['rows']} rows"
-    elif min(one["within"] or 0.0 for one in signs) < ALIKE and not case.facts.get("alike"):
+    elif min(1.0 if one["within"] is None else one["within"] for one in signs) < ALIKE and not case.facts.get("alike"):
         seen = f"the {rows} rows of a batch are the same row"
     else:
         return None

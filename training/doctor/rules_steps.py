@@ -85,7 +85,8 @@ def gradient_cut(case: Case) -> Observation | None:
                 "the forward pass does not use",
             )
         zeros = [n for n, share in enumerate(vitals["arrived"]) if not share]
-        constant = ((vitals.get("batches") or {}).get("within") or 0.0) < ALIKE and vitals.get("batches") is not None
+        within = (vitals.get("batches") or {}).get("within")
+        constant = within is not None and within < ALIKE
         dark = any((share or 0) <= UNLIT for share in vitals.get("lit", [1.0]))
         if zeros and len(zeros) < count and not dark and not constant and not case.facts.get("alike_units"):
             return Observation(
