@@ -96,8 +96,8 @@ class Portrait:
             if it leads to a target); how alike its columns are to those of the rows; how it follows other rows; and the
             mean correlation between its columns, and between those of the rows.
         silent: the shares of output columns and of rows in a batch for which the loss has no gradient.
-        batches: the variance between the means of batches, relative to that of shuffled rows; the least variance
-            within a batch relative to the rows'; whether all batches are the same; the rows of a batch.
+        batches: the variance between the means of batches, relative to that of shuffled rows; the variance within
+            a batch relative to the rows'; whether all batches are the same; the rows of a batch.
         nan: the first step without a finite loss, and whether its rows and its output were finite; or None.
         judged: the sketch of the rows that were evaluated, in the first epoch; judged_nan: as `nan`.
         """
@@ -177,7 +177,7 @@ def _batches(lists: dict[str, Tensor]) -> dict[str, Any]:
     ratio = between[useful].sum() / whole[useful].sum().clamp_min(1e-30)
     return {
         "between": number(ratio),
-        "within": number((within.sum(dim=1) / whole.sum().clamp_min(1e-30)).min()),
+        "within": number((within.sum(dim=1) / whole.sum().clamp_min(1e-30)).median()),
         "same": bool((rows == rows[0]).all()),
         "rows": int(lists["count"].median()),
     }

@@ -63,7 +63,7 @@ def target_is_noise(case: Case) -> Observation | None:
     change = "Check how the targets are made: nothing in a row predicts them"
     link = case.facts.get("link")
     if link and not link["same_rows"] and link["error"] > NOISE:
-        seen = f"the nearest other rows predict a target with an error of {link['error']:.2f} of its variance"
+        seen = f"other rows predict a target with an error of {link['error']:.2f} of its variance"
         return Observation(seen, change)
     if not (pull := _pull(case)) or pull[2] >= SAME_STRUCTURE:
         return None

@@ -69,7 +69,10 @@ def frozen_part(case: Case) -> Observation | None:
 
 
 def gradient_cut(case: Case) -> Observation | None:
-    """A matrix that needs a gradient, and that no backward pass reaches, or only with zeros though units are on."""
+    """A matrix that needs a gradient, and that no backward pass reaches, or only with zeros though units are on.
+
+    Zeros are evidence in the first epoch only: later, weights that a decay has made 0 pass no gradient.
+    """
     for vitals in _ends(case):
         count = len(vitals["reached"])
         cut = [n for n, share in enumerate(vitals["reached"]) if not share and not vitals["frozen"][n]]
@@ -84,16 +87,24 @@ def gradient_cut(case: Case) -> Observation | None:
                 "Look for detach(), no_grad(), .data or numpy() between this layer and the loss, or for a layer that "
                 "the forward pass does not use",
             )
-        zeros = [n for n, share in enumerate(vitals["arrived"]) if not share]
-        within = (vitals.get("batches") or {}).get("within")
-        constant = within is not None and within < ALIKE
-        dark = any((share or 0) <= UNLIT for share in vitals.get("lit", [1.0]))
-        if zeros and len(zeros) < count and not dark and not constant and not case.facts.get("alike_units"):
-            return Observation(
-                f"the gradient of {_places(zeros, count)} is exactly 0 in all observed steps, though its units are on",
-                "Look for an operation without a slope after this layer: round(), sign(), argmax(), or a factor 0",
-            )
-    return None
+    return _gradient_of_zeros(case)
+
+
+def _gradient_of_zeros(case: Case) -> Observation | None:
+    vitals = case.first
+    if not vitals.get("arrived") or not case.history or case.history[0].train_loss is None:
+        return None
+    within = (vitals.get("batches") or {}).get("within")
+    constant = within is not None and within < ALIKE
+    zeros = [n for n, share in enumerate(vitals["arrived"]) if not share]
+    dark = any((share or 0) <= UNLIT for share in vitals.get("lit", [1.0]))
+    if not zeros or len(zeros) == len(vitals["arrived"]) or dark or constant or case.facts.get("alike_units"):
+        return None
+    return Observation(
+        f"the gradient of {_places(zeros, len(vitals['arrived']))} is exactly 0 in all observed steps, though its "
+        f"units are on",
+        "Look for an operation without a slope after this layer: round(), sign(), argmax(), or a factor 0",
+    )
 
 
 def gradient_zeroed(case: Case) -> Observation | None:
