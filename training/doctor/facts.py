@@ -273,7 +273,8 @@ def _bounds(loss: Loss, targets: Tensor, evaluated: Tensor) -> dict[str, float |
     if loss.target == "classes":
         shares = torch.bincount(targets) / len(targets)
         return {"trivial_loss": float(-(shares * shares.clamp_min(1e-12).log()).sum()), "perfect_loss": 0.0}
-    constant = _output_for(loss, targets.mean(dim=0)).expand_as(evaluated)
+    constant = _output_for(loss, targets.mean(dim=0))
+    constant = constant.expand(len(evaluated), *constant.shape)
     return {
         "trivial_loss": finite(float(loss(constant, evaluated))),
         "perfect_loss": finite(float(loss(_output_for(loss, evaluated), evaluated))),
