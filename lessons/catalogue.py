@@ -26,6 +26,7 @@ TOPICS = (
     "train-and-eval",
     "overfitting",
     "vanishing-gradients",
+    "cut-gradients",
     "common-mistakes",
     "autoencoders",
     "denoising",
