@@ -66,20 +66,13 @@ def figure_rows(figures: Figures, case: str, name: str, unit: str = "share", bar
     for method in figures.methods(case, name):
         mean, spread = _mean_and_spread(figures.values(case, name, method).values())
         column = {OURS: "ours", RAW: "floor"}.get(method, "peer")
-        claim = f"{case}: {name}, {method}"
-        of = {"ours": mean if column == "ours" else None, "peer": mean if column == "peer" else None}
         yield row(
-            claim,
-            unit,
-            **of,
-            floor=mean if column == "floor" else None,
-            spread=spread,
-            bar=bar if method == OURS else None,
+            f"{case}: {name}, {method}", unit, spread=spread, bar=bar if method == OURS else None, **{column: mean}
         )
 
 
 def difference(ours: Mapping[int, float], peer: Mapping[int, float]) -> tuple[float, float]:
-    """Return the mean and the spread of ours less the peer's, by seed; a peer with one seed is compared with its mean."""
+    """Return the mean and the spread of ours less the peer's, seed by seed, or less the peer's only one."""
     if len(peer) == 1:
         peer = dict.fromkeys(ours, *peer.values())
     return _mean_and_spread(ours[seed] - peer[seed] for seed in ours.keys() & peer.keys())

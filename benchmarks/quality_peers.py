@@ -8,7 +8,6 @@ import io
 import logging
 import tempfile
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import torch
@@ -58,7 +57,8 @@ def root_hog(shape: tuple[int, ...], greatest: float, cell: int) -> Embed:
             hog(picture, 9, (cell, cell), (3, 3), block_norm="L2-Hys", channel_axis=axis).astype(np.float32)
             for picture in blurred
         ]
-        return np.sqrt(np.stack(found))
+        roots: Floats = np.sqrt(np.stack(found))
+        return roots
 
     return described
 
@@ -91,7 +91,7 @@ def pythae(
 
     def embed(rows: Floats) -> Floats:
         with torch.inference_mode():
-            blocks = [model.encoder(block).embedding for block in scaled(rows).split(1_024)]
+            blocks = [model.encoder(block).embedding for block in torch.split(scaled(rows), 1_024)]
         embedded: Floats = torch.cat(blocks).numpy()
         return embedded
 
@@ -105,7 +105,8 @@ def channel_scaled(items: Floats, channels: int) -> Embed:
     deviation[deviation == 0] = 1
 
     def scaled(rows: Floats) -> Floats:
-        return ((rows.reshape(-1, channels) - mean) / deviation).astype(np.float32).reshape(rows.shape)
+        values: Floats = ((rows.reshape(-1, channels) - mean) / deviation).astype(np.float32)
+        return values.reshape(rows.shape)
 
     return scaled
 
@@ -146,7 +147,7 @@ def gower(items: tuple[Doubles, Integers], queries: tuple[Doubles, Integers]) ->
     missing. The distance of two numbers is a share of the range of the items; of two categories, 0 or 1.
     """
     sums = np.zeros((len(queries[0]), len(items[0])), np.float32)
-    counts = np.zeros_like(sums)
+    counts = sums.copy()
     for number in range(items[0].shape[1]):
         known, asked = items[0][:, number], queries[0][:, number]
         width = np.nanmax(known, initial=-np.inf) - np.nanmin(known, initial=np.inf)
@@ -158,4 +159,5 @@ def gower(items: tuple[Doubles, Integers], queries: tuple[Doubles, Integers]) ->
         both = (known_code >= 0) & (code >= 0)
         sums += both & (known_code != code)
         counts += both
-    return sums / np.maximum(counts, 1)
+    distances: Floats = sums / np.maximum(counts, 1)
+    return distances

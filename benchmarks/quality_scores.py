@@ -51,7 +51,8 @@ def recall_same(found: Integers, same: Integers, k: int) -> float:
 def noisy(rows: Floats, sigma: float, greatest: float, seed: int) -> Floats:
     """Return rows with Gaussian noise of `sigma` times the range from 0 to `greatest`, clipped to that range."""
     noise = np.random.default_rng(seed).standard_normal(rows.shape, np.float32)
-    return np.clip(rows + np.float32(sigma * greatest) * noise, 0, greatest, dtype=np.float32)
+    changed: Floats = np.clip(rows + np.float32(sigma * greatest) * noise, 0, greatest, dtype=np.float32)
+    return changed
 
 
 def moved(rows: Floats, shape: tuple[int, int], pixels: int, seed: int) -> Floats:
@@ -66,12 +67,14 @@ def shifted(rows: Floats, shape: tuple[int, int], steps: Integers) -> Floats:
     most = int(np.abs(steps).max(initial=0))
     padded = np.pad(rows.reshape(-1, height, width), ((0, 0), (most, most), (most, most)))
     down, right = (most - steps[:, axis, None] + np.arange(shape[axis]) for axis in (0, 1))  # (n, height), (n, width)
-    picked = padded[np.arange(len(rows))[:, None, None], down[:, :, None], right[:, None, :]]  # (n, height, width)
+    picked: Floats = padded[
+        np.arange(len(rows))[:, None, None], down[:, :, None], right[:, None, :]
+    ]  # (n, height, width)
     return picked.reshape(len(rows), -1)
 
 
 def eight_bits(vectors: Floats) -> Floats:
-    """Return (n, dim) vectors after rounding to 8 bits: each dimension has 256 equal steps from its least to greatest."""
+    """Return (n, dim) vectors after rounding to 8 bits: equal steps from the least to the greatest of a dimension."""
     quantizer = faiss.ScalarQuantizer(vectors.shape[1], faiss.ScalarQuantizer.QT_8bit)
     vectors = np.ascontiguousarray(vectors, np.float32)
     quantizer.train(vectors)
