@@ -57,7 +57,7 @@ class Split:
     Attributes:
         name: of the case, such as `digits`.
         rows: the items as ours opens them.
-        asked: the queries as ours opens them; None: ours encodes `queries`.
+        asked: the queries as ours opens them; None: as rows of numbers.
         items, queries: raw (n, width) float32, for the peers.
         item_labels, query_labels: (n,) codes.
         shape: of one row: (height, width), (height, width, 3), or of a window (length, channels).
@@ -73,7 +73,7 @@ class Split:
     query_labels: Integers
     shape: tuple[int, ...]
     greatest: float = 0.0
-    asked: str | None = None
+    asked: Rows | None = None
     same: Integers | None = None
 
 
@@ -125,7 +125,7 @@ def emoji(folder: Path) -> Split:
         query_labels,
         shape=(SIDE, SIDE, 3),
         greatest=255.0,
-        asked=str(target / "google"),
+        asked=open_rows(str(target / "google")),
         same=np.array([places[name] for name in asked]),
     )
 
@@ -145,7 +145,7 @@ def windows(name: str, folder: Path) -> Split:
     opened, queries = (open_rows(str(path), settings) for path in paths)
     (items, item_labels), (asked, query_labels) = (read_sample(rows, rows.count, seed=0) for rows in (opened, queries))
     labels = _codes([item_labels, query_labels])
-    return Split(f"windows {name}", opened, items, asked, labels[0], labels[1], opened.shape, asked=str(paths[1]))
+    return Split(f"windows {name}", opened, items, asked, labels[0], labels[1], opened.shape, asked=queries)
 
 
 def tables() -> list[Table]:

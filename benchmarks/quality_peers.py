@@ -159,5 +159,4 @@ def gower(items: tuple[Doubles, Integers], queries: tuple[Doubles, Integers]) ->
         both = (known_code >= 0) & (code >= 0)
         sums += both & (known_code != code)
         counts += both
-    distances: Floats = sums / np.maximum(counts, 1)
-    return distances
+    return (sums / np.maximum(counts, 1)).astype(np.float32)

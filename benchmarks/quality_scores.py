@@ -3,9 +3,9 @@
 import faiss
 import numpy as np
 
-from lookalike.training.array_types import Floats, Integers
+from lookalike.training.array_types import Doubles, Floats, Integers
 
-__all__ = ["accuracy", "eight_bits", "moved", "nearest", "noisy", "precision", "recall_same", "unit"]
+__all__ = ["accuracy", "eight_bits", "moved", "nearest", "nearest_by", "noisy", "precision", "recall_same", "unit"]
 
 _DIRECTIONS = np.array([(-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1)])
 
@@ -27,6 +27,12 @@ def nearest(items: Floats, queries: Floats, k: int, *, cosine: bool = True) -> I
     metric = faiss.METRIC_INNER_PRODUCT if cosine else faiss.METRIC_L2
     contiguous = (np.ascontiguousarray(part, np.float32) for part in (queries, items))
     positions: Integers = faiss.knn(*contiguous, min(k, len(items)), metric=metric)[1]
+    return positions
+
+
+def nearest_by(distances: Floats | Doubles, k: int) -> Integers:
+    """Return the positions of the k least distances of each query, (m, k), of distances (m, items)."""
+    positions: Integers = np.argsort(distances, axis=1, kind="stable")[:, :k]
     return positions
 
 
