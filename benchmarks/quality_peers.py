@@ -77,7 +77,7 @@ def pythae(
     def scaled(rows: Floats) -> torch.Tensor:
         return torch.from_numpy(rows / np.float32(greatest)).reshape(-1, *shape)
 
-    logging.getLogger("pythae").setLevel(logging.ERROR)
+    logging.disable(logging.WARNING)
     torch.manual_seed(0)
     model = VAE(VAEConfig(input_dim=shape, latent_dim=dim)) if variational else AE(AEConfig(shape, latent_dim=dim))
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
@@ -87,6 +87,7 @@ def pythae(
         data = BaseDataset(scaled(items), torch.zeros(len(items)))
         trainer = BaseTrainer(model, data, training_config=settings)
         trainer.train()
+    logging.disable(logging.NOTSET)
     model.eval()
 
     def embed(rows: Floats) -> Floats:

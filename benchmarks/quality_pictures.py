@@ -104,7 +104,7 @@ def digits_rows(figures: Figures, seeds: range, folder: Path) -> Iterator[Row]:
     for seed in seeds:
         _measure(figures, "digits", digits(seed), range(seed, seed + 1), slow=seed == seeds[0])
     own = own_digits()
-    _measure(figures, own.name, own, seeds)
+    _measure(figures, "digits", own, seeds)
     for case in ("digits", own.name):
         for name, limit in DIGITS_BARS.items():
             yield from figure_rows(figures, case, name, bar=Bar("ours", ">=", limit))
