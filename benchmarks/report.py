@@ -48,7 +48,10 @@ class Bar:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a report; None for a value that does not apply. `ratio` is the quantity of the bar."""
+    """One line of a report; None for a value that does not apply. `ratio` is the quantity of the bar.
+
+    `spread` is the standard deviation over the seeds of the only figure of the line.
+    """
 
     claim: str
     unit: str
@@ -58,6 +61,7 @@ class Row:
     ratio: float | None
     bar: str | None
     holds: bool | None
+    spread: float | None = None
 
 
 def row(
@@ -67,6 +71,7 @@ def row(
     ours: float | None = None,
     peer: float | None = None,
     floor: float | None = None,
+    spread: float | None = None,
     bar: Bar | None = None,
 ) -> Row:
     """Make a line: compute its ratio, and check its bar if it has one."""
@@ -74,7 +79,8 @@ def row(
     of = bar.of if bar else "ours / peer" if peer is not None else "ours / floor"
     value = _quantity(of, known)
     holds = bar.holds(value) if bar and value is not None else None
-    return Row(claim, unit, ours, peer, floor, None if of == "ours" else value, str(bar) if bar else None, holds)
+    ratio = None if of == "ours" else value
+    return Row(claim, unit, ours, peer, floor, ratio, str(bar) if bar else None, holds, spread)
 
 
 def seconds(step: Callable[[], object]) -> float:
@@ -115,7 +121,8 @@ def report(name: str, rows: list[Row], note: str = "") -> Path:
         console.print(f"[bold red]DOES NOT HOLD[/]  {failed.claim}: {failed.bar}, found {_found(failed)}")
     RESULTS.mkdir(exist_ok=True)
     target = RESULTS / f"{name}.json"
-    text = json.dumps({"machine": machine(), "rows": [asdict(r) for r in rows]}, indent=1, allow_nan=False)
+    lines = [{name: value for name, value in asdict(r).items() if (name, value) != ("spread", None)} for r in rows]
+    text = json.dumps({"machine": machine(), "rows": lines}, indent=1, allow_nan=False)
     target.write_text(text + "\n", encoding="utf-8")
     return target
 
@@ -150,13 +157,15 @@ def _cpu_model() -> str:
 
 def _table(name: str, rows: list[Row]) -> Table:
     table = Table("claim", "unit", title=name)
-    for column in ("ours", "peer", "floor", "ratio"):
+    spreads = any(r.spread is not None for r in rows)
+    for column in ("ours", "peer", "floor", *(["spread"] if spreads else []), "ratio"):
         table.add_column(column, justify="right")
     table.add_column("bar")
     table.add_column("holds")
     for r in rows:
         verdict = {True: "[green]yes", False: "[bold red]NO", None: ""}[r.holds]
-        table.add_row(r.claim, r.unit, *map(_number, (r.ours, r.peer, r.floor, r.ratio)), r.bar or "", verdict)
+        figures = (r.ours, r.peer, r.floor, *([r.spread] if spreads else []), r.ratio)
+        table.add_row(r.claim, r.unit, *map(_number, figures), r.bar or "", verdict)
     return table
 
 
