@@ -1,4 +1,4 @@
-"""Does the shipped configuration find the right neighbors? Against all that needs no training.
+"""Find the right neighbors with the shipped configuration: compared with everything that needs no training.
 
 ours    `training.fit.job.train` with an unchanged `TrainConfig()`; only the seed is set
 former  the same without the parts that the former configuration did not have (`quality_runs.FORMER`)

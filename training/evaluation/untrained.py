@@ -1,4 +1,4 @@
-"""What an encoder gives without training: its architecture with random weights, and the descriptor that it reads."""
+"""Baselines without training: an encoder with random weights, and the descriptor that an encoder reads."""
 
 import copy
 import dataclasses
@@ -56,7 +56,7 @@ def descriptor_components(encoder: Encoder, rows: Floats) -> DescriptorComponent
 def untrained(encoder: Encoder, seed: int = 0) -> Encoder:
     """Return the same layers with the initial weights of a training run (He et al. 2015), and the same scaling.
 
-    A fixed descriptor stays as it is. The encoder is on the CPU, and its digest is empty: no artifact contains it.
+    The descriptor does not change. The encoder is on the CPU, and its digest is empty: no artifact contains it.
     """
     generator = torch.Generator().manual_seed(seed)
     fixed = {f"encoder.{name}": tensor.cpu() for name, tensor in encoder.encoder.named_buffers()}
