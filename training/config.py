@@ -223,7 +223,8 @@ class FitConfig:
     """How long to train, with which batches, and on which device."""
 
     epochs: Count | Literal["auto"] = "auto"
-    """auto: about 3,000 steps, at least 30 epochs and at most 300; of many rows, at most 15,000 steps."""
+    """auto: about 3,000 steps, at least 30 epochs and at most 300; of many rows, at most 15,000 steps, or 5,000 if
+    the encoder reads a descriptor."""
     batch_size: Count | Literal["auto"] = "auto"
     """auto: 256, or a twentieth of the rows if that is less, but at least 16."""
     patience: Count = 30

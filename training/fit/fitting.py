@@ -53,6 +53,8 @@ PROBE_ROWS = 2_000
 STEP_SECONDS = 0.2
 """Seconds between two updates of the progress within an epoch."""
 ROUNDING = 1e-5
+MOST_STEPS, DESCRIBED_STEPS = 15_000, 5_000
+"""In training that chooses its epochs. An encoder that reads a descriptor needs fewer steps, and each takes longer."""
 MAX_WEIGHTS = 1 << 28
 
 
@@ -155,8 +157,8 @@ def prepare(rows: Rows, split: Split, config: TrainConfig, *, resumed: dict[str,
     mean, pixels = scaled[0].mean(dim=0), rows.pixels and not rows.series
     moves = moves_for(config.corruption, preprocess.to(device), rows.shape, mean, pixels=pixels)
     corrupt = build_corruption(config.corruption, preprocess.to(device), rows.shape, series=rows.series, moves=moves)
-    plan = _plan(config, len(split.train), corrupt)
     extra = described(config, preprocess, scaled[0], rows.shape, pixels=pixels)
+    plan = _plan(config, len(split.train), corrupt, most_steps=DESCRIBED_STEPS if extra.layer else MOST_STEPS)
     if extra.target:
         loss = with_target(loss, extra.target.to(device), config.loss.target_weight)
     clipped = [preprocess.clipped(part, names) for part, names in zip(parts, split.places, strict=True)]
@@ -210,7 +212,7 @@ def _build(rows: Rows, preprocess: Preprocessor, config: TrainConfig, extra: Des
     return Autoencoder(shape, latent_dim, config.model, series=rows.series, descriptor=extra.layer, targets=targets)
 
 
-def _plan(config: TrainConfig, count: int, corrupt: Corruption | None) -> FitPlan:
+def _plan(config: TrainConfig, count: int, corrupt: Corruption | None, *, most_steps: int) -> FitPlan:
     fit = config.fit
     size = fit.batch_size if fit.batch_size != "auto" else automatic_batch(count)
     steps = math.ceil(count / size)
@@ -219,7 +221,7 @@ def _plan(config: TrainConfig, count: int, corrupt: Corruption | None) -> FitPla
         remedy = "--set model.batch_norm=false --set model.latent_norm=false"
         raise ConfigError("fit.batch_size", expected=expected, found=found, remedy=remedy)
     return FitPlan(
-        epochs=fit.epochs if fit.epochs != "auto" else automatic_epochs(steps),
+        epochs=fit.epochs if fit.epochs != "auto" else automatic_epochs(steps, most=most_steps),
         batch_size=size,
         patience=fit.patience,
         seed=fit.seed,

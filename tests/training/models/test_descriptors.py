@@ -43,7 +43,7 @@ def by_angles(picture: NDArray[np.float64], cell: int) -> NDArray[np.float64]:
                 votes[y // cell, x // cell, number] += share
             lengths[y // cell, x // cell] += length / cell**2
     padded = np.pad(lengths, 1)
-    around = sum(padded[y : y + rows, x : x + columns] for y in range(3) for x in range(3)) / 9
+    around = np.mean([padded[y : y + rows, x : x + columns] for y in range(3) for x in range(3)], axis=0)
     return np.asarray(np.sqrt(votes / (around[..., None] + SMALLEST)).reshape(-1))
 
 
