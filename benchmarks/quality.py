@@ -1,11 +1,12 @@
-"""Does the shipped configuration find the right neighbors? Against all that needs no training.
+"""Measure whether the shipped configuration finds the right neighbors, beside all that needs no training.
 
 ours    `training.fit.job.train` with an unchanged `TrainConfig()`; only the seed is set
 former  the same without the parts that the former configuration did not have (`quality_runs.FORMER`)
 peers   PCA of the same dimension; RootHOG + PCA: oriented gradients (scikit-image) with square roots; the untrained
         encoder; pythae's AE and VAE with its own MLP (one seed); MiniRocket + PCA and dynamic time warping (aeon);
         random trees + PCA (scikit-learn); Gower's distance
-floor   the raw rows: of windows, each channel standardized; of tables, numbers standardized and categories as columns
+floor   the raw rows: of windows, each channel of a window standardized by itself; of tables, numbers standardized and
+        categories as columns
 
 Precision@k is the share of a query's k nearest items that have its label; search is exact. Distances are by cosine,
 except Euclidean between the raw rows of windows and tables. No query is an item. Labels are used to evaluate only.
