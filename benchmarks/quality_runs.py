@@ -1,5 +1,6 @@
 """Training runs of `benchmarks.quality`: the shipped configuration and the former one, and their speed."""
 
+import dataclasses
 import statistics
 import tempfile
 import time
@@ -38,6 +39,7 @@ class Run:
 def trained(rows: Rows, seed: int, overrides: list[str] | None = None) -> Run:
     """Train the shipped configuration; only the seed and the `overrides`, lines of `section.key=value`, are set."""
     config = build_config({}, [f"fit.seed={seed}", *(overrides or [])])
+    config = dataclasses.replace(config, data=rows.settings or config.data)  # the windows that were chosen
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
         encoder = train(rows, config, Path(folder) / "run").encoder

@@ -60,7 +60,7 @@ def _share_not_behind(figures: Figures, names: list[str], peer: str) -> float:
 
 
 def _table_row(figures: Figures, case: str) -> Row:
-    """The scores of the encoder, PCA and the raw rows, and the spread of the encoder's."""
+    """Ours, PCA and the raw rows; the spread belongs to ours."""
     ours, peer, floor = (list(figures.values(case, NAME, method).values()) for method in (OURS, PCA, RAW))
     spread = statistics.stdev(ours) if len(ours) > 1 else None
     mine, other, least = map(statistics.fmean, (ours, peer, floor))

