@@ -1,8 +1,4 @@
-<<<<<<< HEAD
-"""Find the right neighbors with the shipped configuration: compared with everything that needs no training.
-=======
 """Measure whether the shipped configuration finds the right neighbors, beside all that needs no training.
->>>>>>> hq
 
 ours    `training.fit.job.train` with an unchanged `TrainConfig()`; only the seed is set
 former  the same without the parts that the former configuration did not have (`quality_runs.FORMER`)

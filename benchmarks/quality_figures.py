@@ -74,11 +74,7 @@ def figure_rows(figures: Figures, case: str, name: str, unit: str = "share", bar
 
 
 def difference(ours: Mapping[int, float], peer: Mapping[int, float]) -> tuple[float, float]:
-<<<<<<< HEAD
-    """Return the mean and the spread of the difference to the peer, seed by seed; a peer may have one seed for all."""
-=======
     """Return the mean and the spread of the differences to a peer by seed; a peer's single figure counts for all."""
->>>>>>> hq
     if len(peer) == 1:
         peer = dict.fromkeys(ours, *peer.values())
     return _mean_and_spread(ours[seed] - peer[seed] for seed in ours.keys() & peer.keys())
