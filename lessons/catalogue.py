@@ -30,6 +30,7 @@ TOPICS = (
     "common-mistakes",
     "autoencoders",
     "denoising",
+    "features",
     "latent-space",
     "similarity-search",
 )
