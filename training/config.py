@@ -209,7 +209,7 @@ class CorruptionConfig:
     of the time of a window, over all channels."""
     shift: Annotated[float, Field(ge=0, le=256)] | Literal["auto"] = "auto"
     """Before that, pictures are moved, and the target stays in place: the greatest shift, in pixels, both ways. auto: a
-    16th of the longer side, at least 1; 0 for rows that are no pictures, and if kind is none."""
+    16th of the longer side, at least 1; 0 if rows are no pictures of at least 8 x 8 pixels, or kind is none."""
     zoom: Annotated[float, Field(ge=0, le=0.9)] | Literal["auto"] = "auto"
     """The greatest change of a picture's size; auto: 0.1, or 0 like the shift."""
     rotation: Annotated[float, Field(ge=0, le=180)] | Literal["auto"] = "auto"

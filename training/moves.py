@@ -10,6 +10,7 @@ from torch.nn import functional
 from lookalike.training.artifact.preprocess import Preprocessor
 from lookalike.training.config import CorruptionConfig
 from lookalike.training.errors import ConfigError
+from lookalike.training.models.descriptors import SMALLEST_PICTURE
 
 __all__ = ["Moves", "background_of", "moves_for"]
 
@@ -69,10 +70,11 @@ def moves_for(
     """Return the configured moves of rows of shape `shape`; None if no row moves.
 
     `mean`: (features,) of the preprocessed rows. `pixels`: whether all values of a row have one unit; rows of other
-    values, or of another shape, are no pictures, and auto is 0. Raises ConfigError for moves of such rows.
+    values, or of another shape, are no pictures. For these, and for pictures with a side below 8 pixels, auto is 0.
+    Raises ConfigError for moves of rows that are no pictures.
     """
     pictures = pixels and len(shape) in {2, 3} and not scaling.table
-    usual = pictures and config.kind != "none"
+    usual = pictures and min(shape[:2]) >= SMALLEST_PICTURE and config.kind != "none"
     automatic = {"shift": max(1.0, max(shape[:2]) * SHIFT), "zoom": ZOOM, "rotation": ROTATION}
     amounts = {
         name: (value if usual else 0.0) if getattr(config, name) == "auto" else float(getattr(config, name))

@@ -117,6 +117,7 @@ def test_auto_moves_pictures_only_and_only_if_rows_are_corrupted() -> None:
     assert found is not None
     assert (found.shift, found.zoom, found.rotation, found.flip) == (1.0, 0.1, 10.0, 0.0)
     assert chosen((64,)) is None
+    assert chosen((4, 16)) is None
     assert chosen(pixels=False) is None
     assert chosen(kind="none") is None
     assert chosen(shift=0, zoom=0, rotation=0) is None

@@ -8,13 +8,17 @@ from torch import Tensor
 from lookalike.training.artifact.preprocess import Preprocessor
 from lookalike.training.config import TrainConfig
 from lookalike.training.errors import ConfigError
-from lookalike.training.models.descriptors import Gradients, WithDescriptor, automatic_cell, fit_descriptor
+from lookalike.training.models.descriptors import (
+    SMALLEST_PICTURE,
+    Gradients,
+    WithDescriptor,
+    automatic_cell,
+    fit_descriptor,
+)
 from lookalike.training.models.targets import DescriptorTarget, fit_target
 
 __all__ = ["Described", "described"]
 
-SMALLEST = 8
-"""Pixels; the cells of a smaller picture are too few to describe it."""
 MOST_FITTED = 10_000
 
 
@@ -36,7 +40,7 @@ def described(
     """
     pictures = pixels and len(shape) in {2, 3} and not preprocess.table
     kind, target = config.features.kind, config.loss.target
-    usable = pictures and min(shape[:2]) >= SMALLEST and config.model.kind == "mlp"
+    usable = pictures and min(shape[:2]) >= SMALLEST_PICTURE and config.model.kind == "mlp"
     kind = ("gradients" if usable else "none") if kind == "auto" else kind
     if kind == "none":
         if target == "gradients":

@@ -10,9 +10,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["BLOCK", "ORIENTATIONS", "Gradients", "WithDescriptor", "automatic_cell", "fit_descriptor"]
+__all__ = [
+    "BLOCK",
+    "ORIENTATIONS",
+    "SMALLEST_PICTURE",
+    "Gradients",
+    "WithDescriptor",
+    "automatic_cell",
+    "fit_descriptor",
+]
 
 ORIENTATIONS = 9
+SMALLEST_PICTURE = 8
+"""Pixels of the shorter side: the cells of a smaller picture are too few, and it may be no picture at all."""
 CELLS = 8
 """About as many cells on the longer side of a picture."""
 BLOCK = 256
