@@ -36,7 +36,7 @@ __all__ = ["DATASETS", "FAULTS", "SIZES", "Fault", "Outcome", "Setting", "health
 
 DATASETS = ("digits", "fashion-mnist", "wine", "breast_cancer", "diabetes")
 SIZES = ("[64, 32]", "[256, 128]")
-HERE = ("fit.device='cpu'", "fit.precision='fp32'", "data.validation=0.2")
+HERE = ("features.kind='none'", "fit.device='cpu'", "fit.precision='fp32'", "data.validation=0.2")
 STEPS = 600
 FASHION_ROWS = 1_000
 FEW = 20
@@ -163,7 +163,8 @@ def _unexplained(model: nn.Module, held: Tensor, fitting: Fitting) -> float:
     """The share of the clean rows' variance, in the preprocessed unit, that the reconstruction does not explain."""
     model.eval()
     held = held[torch.isfinite(held).all(dim=1)]
-    raw = fitting.preprocess.decode(model(held), logits=fitting.loss.output == "logits")
+    output = model(held)[:, : held.shape[1]]  # without a descriptor's part
+    raw = fitting.preprocess.decode(output, logits=fitting.loss.output == "logits")
     value = float((fitting.preprocess.apply(raw) - held).square().mean() / (held - held.mean(dim=0)).square().mean())
     return value if math.isfinite(value) else math.inf
 
@@ -317,5 +318,6 @@ def healthy_setting(dataset: str, number: int) -> Setting:
         f"corruption.level={draw.choice([0.4, 0.8, 1.2] if corruption == 'gaussian' else [0.1, 0.2, 0.3])}",
         f"model.latent_norm={draw.choice(['true', 'true', 'false'])}",
         f"model.latent_noise={draw.choice([0, 0.1])}",
+        f"features.kind='{draw.choice(['auto', 'none'])}'",
     ]
     return Setting(dataset, draw.choice(SIZES), number, tuple(lines))

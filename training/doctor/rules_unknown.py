@@ -9,6 +9,7 @@ __all__ = ["unrecognised"]
 
 LITTLE, LINEAR = 0.6, 0.35
 RISEN = 1.3
+NOTHING = 0.95
 APART = 3.0
 IDLE, WILD = 1e-4, 0.2
 
@@ -45,7 +46,13 @@ def _signs(case: Case) -> list[str]:
 
 
 def _poor(case: Case) -> float:
-    """The loss from which a run is poor: less of it if a linear map of the same width explains the rows well."""
+    """The loss from which a run is poor: less of it if a linear map of the same width explains the rows well.
+
+    If the targets have more than the rows' values, such as a descriptor, much of the loss may remain in a good run.
+    """
+    columns = case.facts.get("columns")
+    if columns is not None and case.facts.get("target_width", columns) != columns:
+        return NOTHING
     spectrum, narrowest = case.facts.get("spectrum", []), min(case.facts.get("widths", []), default=0)
     linear = spectrum[narrowest - 1] if 0 < narrowest <= len(spectrum) else LITTLE
     return LITTLE if linear <= LINEAR else max(LITTLE, min(0.95, linear + 0.3))
