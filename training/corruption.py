@@ -15,6 +15,7 @@ from lookalike.training.artifact.preprocess import Preprocessor
 from lookalike.training.config import CorruptionConfig
 from lookalike.training.errors import ConfigError
 from lookalike.training.models.layers import picture_shape, series_shape
+from lookalike.training.moves import Moves
 
 __all__ = ["CORRUPTIONS", "HIDDEN", "Corruption", "build_corruption", "hide_columns"]
 
@@ -84,27 +85,44 @@ CORRUPTIONS: dict[str, Callable[..., Tensor]] = {
 
 
 def build_corruption(
-    config: CorruptionConfig, scaling: Preprocessor, shape: tuple[int, ...], *, series: bool = False
+    config: CorruptionConfig,
+    scaling: Preprocessor,
+    shape: tuple[int, ...],
+    *,
+    series: bool = False,
+    moves: Moves | None = None,
 ) -> Corruption | None:
-    """Return the configured corruption of rows of shape `shape`; None if no row changes.
+    """Return the configured corruption of rows of shape `shape`, after `moves`; None if no row changes.
 
     If `series` is true, the rows are windows of shape (length, channels), and a block is an interval of time over all
     channels. Rows of a table also have columns hidden (`hide_columns`), with every corruption and with none, so that
     each encoder of a table can read a part of a row. Raises ConfigError for a share above 1, and for blocks if the rows
     are neither pictures nor windows.
     """
-    if config.kind == "none":
-        return (lambda clean, generator: hide_columns(clean, generator, scaling)) if scaling.table else None
+    steps: list[Corruption] = [moves] if moves else []
+    if config.kind != "none":
+        corrupt, level = CORRUPTIONS[config.kind], _level(config)
+        if config.kind == "blocks":
+            field = "corruption.kind"
+            sides = (1, *series_shape(shape, field)) if series else picture_shape(shape, field)
+            corrupt = partial(corrupt, picture=sides)
+        steps.append(partial(corrupt, level=level, scaling=scaling))
+    if scaling.table:
+        steps.append(partial(hide_columns, scaling=scaling))
+    return partial(_in_turn, steps=tuple(steps)) if steps else None
+
+
+def _level(config: CorruptionConfig) -> float:
     level = config.level if config.level != "auto" else 1.2 if config.kind == "gaussian" else 0.3
     if config.kind != "gaussian" and level > 1:
         raise ConfigError("corruption.level", expected="a share of values, at most 1", found=str(level))
-    corrupt = CORRUPTIONS[config.kind]
-    if config.kind == "blocks":
-        field = "corruption.kind"
-        corrupt = partial(corrupt, picture=(1, *series_shape(shape, field)) if series else picture_shape(shape, field))
-    if scaling.table:
-        return lambda clean, generator: hide_columns(corrupt(clean, generator, level, scaling), generator, scaling)
-    return lambda clean, generator: corrupt(clean, generator, level, scaling)
+    return level
+
+
+def _in_turn(rows: Tensor, generator: Generator, steps: tuple[Corruption, ...]) -> Tensor:
+    for step in steps:
+        rows = step(rows, generator)
+    return rows
 
 
 def hide_columns(rows: Tensor, generator: Generator, scaling: Preprocessor) -> Tensor:

@@ -63,9 +63,9 @@ class Hooks:
     on_save: Callable[[State], None] = lambda state: None
 
 
-def automatic_epochs(steps: int) -> int:
-    """Epochs of `steps` steps each: about 3,000 steps, at least 30 epochs and at most 300; at most 15,000 steps."""
-    return max(1, min(300, max(30, math.ceil(3_000 / steps)), math.ceil(15_000 / steps)))
+def automatic_epochs(steps: int, *, most: int = 15_000) -> int:
+    """Epochs of `steps` steps each: about 3,000 steps, at least 30 epochs and at most 300; at most `most` steps."""
+    return max(1, min(300, max(30, math.ceil(3_000 / steps)), math.ceil(most / steps)))
 
 
 def automatic_batch(count: int) -> int:

@@ -21,12 +21,13 @@ single measure can refuse a challenger, and no correction for multiple tests is 
     PCA         of the same dimension: better by at least one measure, and not much worse by labels, recovery and
                 neighbors. More is not possible: linear maps keep neighbors best, so good encoders keep 0.87
                 (Fashion-MNIST) to 0.93 (digits) of the neighbors that PCA keeps, and are better by reconstruction.
+    gradients   of pictures, if the encoder reads them: with PCA of the same dimension, not much worse by labels.
     raw rows    not much worse by labels and recovery, although the rows are many times as large. Their neighbors and
                 their reconstruction are perfect by definition.
 
 A refusal names the first requirement that is not met: measure by measure in the order above, and for each measure the
-champion, PCA, raw rows and untrained in turn. An acceptance names labels against the champion, or without labels
-neighbors, which agree best with labels (benchmarks.label_free).
+champion, PCA, raw rows, untrained and gradients in turn. An acceptance names labels against the champion, or without
+labels neighbors, which agree best with labels (benchmarks.label_free).
 """
 
 from collections.abc import Callable, Sequence
@@ -44,7 +45,7 @@ from lookalike.index.versions.verdict import Comparison, MeasureComparison, Requ
 from lookalike.training.array_types import Doubles, Floats
 from lookalike.training.artifact.encoder import Encoder
 from lookalike.training.errors import DataError
-from lookalike.training.evaluation.untrained import untrained
+from lookalike.training.evaluation.untrained import descriptor_components, untrained
 from lookalike.training.robust import trimmed_mean
 
 __all__ = ["FEWEST_ROWS", "GateEvaluation", "decide", "judge"]
@@ -56,9 +57,14 @@ WORST = 1e6
 """The greatest error in deviations; larger and nonfinite errors are replaced by it."""
 LABELS, NEIGHBOURS, RECOVERY, RECONSTRUCTION = "labels", "neighbours", "recovery", "reconstruction"
 CHAMPION, PCA, RAW, UNTRAINED = "champion", "PCA", "raw rows", "untrained"
+DESCRIPTOR = "gradients, PCA"
 
 FIXED, SHARE = 0.02, 0.05
-ALLOWED = {PCA: {LABELS: 0.10, NEIGHBOURS: 0.25, RECOVERY: 0.10}, RAW: {LABELS: 0.10, RECOVERY: 0.10}}
+ALLOWED = {
+    PCA: {LABELS: 0.10, NEIGHBOURS: 0.25, RECOVERY: 0.10},
+    RAW: {LABELS: 0.10, RECOVERY: 0.10},
+    DESCRIPTOR: {LABELS: 0.05},
+}
 """How much worse than a baseline the challenger may be, as a share of the baseline's value; else no requirement."""
 
 Values = dict[str, Doubles]
@@ -131,6 +137,8 @@ class GateEvaluation:
         opponents = {CHAMPION: champion} if champion is not None else {}
         random_encoder = by_encoder(UNTRAINED, untrained(challenger), self.unit)
         opponents |= {pca: components, RAW: self._raw, UNTRAINED: self.values(random_encoder)}
+        if described := descriptor_components(challenger, self._fit_on):
+            opponents[described.name] = self.values(Embedder(described.name, described.embed, None))
         measures = []
         for name, values in values_of.items():
             compared = (_compared(name, by, values, other[name]) for by, other in opponents.items() if name in other)
@@ -167,7 +175,7 @@ def _compared(name: str, against: str, challenger: Doubles, opponent: Doubles) -
     mean = _mean(name)
     difference, (low, high) = float(mean(differences, axis=-1)), _interval(differences, mean)
     value = float(mean(opponent, axis=-1))
-    requirement, margin = _requirement(name, against.partition("-")[0], value)
+    requirement, margin = _requirement(name, against.rpartition("-")[0] or against, value)
     passes = {"nothing": True, "better": low > 0, "no worse": low >= -margin}[requirement]
     return Comparison(against, value, difference, low, high, requirement, margin, passes)
 

@@ -19,13 +19,13 @@ SECTIONS = ["In plain words", "The formula", "The common mistake", "What to do",
 each_topic = pytest.mark.parametrize("topic", TOPICS)
 
 
-def test_there_are_sixteen_topics_in_reading_order() -> None:
+def test_there_are_eighteen_topics_in_reading_order() -> None:
     assert " ".join(TOPICS) == (
         "three-pillars loss-functions activations learning-rate backpropagation optimizers schedules regularization "
-        "train-and-eval overfitting vanishing-gradients common-mistakes autoencoders denoising latent-space "
-        "similarity-search"
+        "train-and-eval overfitting vanishing-gradients cut-gradients common-mistakes autoencoders denoising "
+        "features latent-space similarity-search"
     )
-    assert len(set(topics().values())) == 16
+    assert len(set(topics().values())) == 18
 
 
 @each_topic
@@ -74,7 +74,7 @@ def test_every_setting_on_a_page_exists(topic: str) -> None:
     page = open_lesson(topic).page
     for line in re.findall(r"`--set ([^`]*)`", page):
         load_config(None, [line])
-    for section, name in re.findall(r"`(data|model|loss|optimizer|corruption|fit)\.(\w+)`", page):
+    for section, name in re.findall(r"`(data|features|model|loss|optimizer|corruption|fit)\.(\w+)`", page):
         with pytest.raises(ConfigError) as caught:
             load_config(None, [f"{section}.{name}={{}}"])
         assert caught.value.found != repr(name)  # the setting is known, and {} is refused as its value

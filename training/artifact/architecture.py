@@ -1,5 +1,6 @@
 """Layers as JSON, and layers rebuilt from JSON; only layers that fit the weights and each other are accepted.
 
+    {"kind": "gradients", "height": 8, "width": 8, "channels": 1, "cell": 2}    rows -> rows with their descriptor
     {"kind": "dense", "ins": 64, "outs": 32}                            rows of 64 values -> rows of 32
     {"kind": "picture", "height": 8, "width": 8, "channels": 1}         rows -> pictures
     {"kind": "conv", "ins": 1, "outs": 32}                              sides of s become ceil(s / 2)
@@ -10,8 +11,8 @@
     {"kind": "rows"}                                                    pictures or series -> rows
     {"kind": "silu"}                                                    an activation
 
-Kernels are 3 x 3, in one dimension 5, with a stride of 2. Dense layers and convolutions have a weight and a bias, the
-others have neither.
+Kernels are 3 x 3, in one dimension 5, with a stride of 2. Dense layers and convolutions have a weight and a bias,
+gradients a base, an offset and a factor, the others nothing.
 """
 
 import math
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 
 from lookalike.training.artifact.steady import Conv, Deconv, Dense, SeriesConv, SeriesDeconv, steady_activation
 from lookalike.training.models.conv import KERNEL, PADDING, SERIES_KERNEL, SERIES_PADDING, STRIDE
+from lookalike.training.models.descriptors import Gradients, WithDescriptor
 from lookalike.training.models.layers import ACTIVATIONS, ToPicture, ToRows, ToSeries
 
 __all__ = ["MAX_VALUES", "describe", "rebuild"]
@@ -63,7 +65,8 @@ def rebuild(half: str, layers: list[Any], take: Take, *, ends: tuple[int, int]) 
         except (ValueError, TypeError) as error:
             raise ValueError(f"{half} layer {number} {error}") from error
         stack.append(layer)
-        widest = max(widest, math.prod(size))
+        within = layer.descriptor.largest if isinstance(layer, WithDescriptor) else 0
+        widest = max(widest, math.prod(size), within)
     if size != (ends[1],):
         raise ValueError(f"{half} ends with {_size_text(size)}, not {ends[1]} columns")
     if widest > MAX_VALUES:
@@ -72,6 +75,10 @@ def rebuild(half: str, layers: list[Any], take: Take, *, ends: tuple[int, int]) 
 
 
 def _describe(layer: nn.Module) -> dict[str, Any]:
+    if isinstance(layer, WithDescriptor):
+        height, width, channels = layer.descriptor.shape
+        sizes = {"height": height, "width": width, "channels": channels, "cell": layer.descriptor.cell}
+        return {"kind": "gradients", **sizes}
     if isinstance(layer, nn.Linear):
         return {"kind": "dense", "ins": layer.in_features, "outs": layer.out_features}
     if isinstance(layer, nn.Conv2d):
@@ -113,6 +120,16 @@ def _dense(size: Size, take: Take, *, ins: int, outs: int) -> tuple[nn.Module, S
     _check_follows(f"{ins} columns", size, (ins,))
     weights = {"weight": take("weight", (outs, ins)), "bias": take("bias", (outs,))}
     return _filled(Dense(ins, outs, device="meta"), weights), (outs,)
+
+
+def _gradients(size: Size, take: Take, *, height: int, width: int, channels: int, cell: int) -> tuple[nn.Module, Size]:
+    pixels = height * width * channels
+    _check_follows(f"{height} x {width} x {channels} columns", size, (pixels,))
+    if cell > max(height, width):
+        raise ValueError(f"has cells of {cell} pixels, larger than the picture")
+    descriptor = Gradients(height, width, channels, cell)
+    tensors = take("base", (pixels,)), take("offset", (descriptor.outs,)), take("factor", (descriptor.outs,))
+    return WithDescriptor(descriptor, *tensors), (pixels + descriptor.outs,)
 
 
 def _picture(size: Size, take: Take, *, height: int, width: int, channels: int) -> tuple[nn.Module, Size]:
@@ -166,6 +183,7 @@ def _rows(size: Size, take: Take) -> tuple[nn.Module, Size]:
 
 _READERS: dict[str, Reader] = {
     "dense": _dense,
+    "gradients": _gradients,
     "picture": _picture,
     "conv": _conv,
     "deconv": _deconv,

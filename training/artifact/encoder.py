@@ -1,7 +1,8 @@
 """The encoder artifact: a sealed folder with the two halves of an autoencoder and its preprocessing.
 
     weights.safetensors   encoder.N.weight, encoder.N.bias, decoder.N..., preprocess.offset, ..., and preprocess.origin
-                          in float64, if rows have an origin (training.tables.origin)
+                          in float64, if rows have an origin (training.tables.origin); a descriptor has encoder.0.base,
+                          encoder.0.offset and encoder.0.factor
     manifest.json         input_shape, latent_dim, the layers in order, and how it was made
 
 A table's preprocessing is not in the weights but in the manifest, column by column (`training.tables.columns`).
@@ -41,7 +42,7 @@ from lookalike.training.transforms import read_transform
 
 __all__ = ["FORMAT", "Encoder", "load_encoder", "resolve_device", "write_encoder"]
 
-FORMAT = "lookalike-encoder/5"
+FORMAT = "lookalike-encoder/6"
 _WEIGHTS = "weights.safetensors"
 _BLOCK_ROWS = 1_024
 _BLOCK_VALUES = 1 << 23

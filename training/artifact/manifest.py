@@ -25,6 +25,7 @@ class _Layer(Fields):
     width: _Side = 1
     length: _Side = 1
     channels: _Side = 1
+    cell: _Side = 1
     below: Annotated[int, Field(ge=0, le=1)] = 0
     right: Annotated[int, Field(ge=0, le=1)] = 0
 

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn, optim
 
+from lookalike.training.doctor.portrait import foreign, sketch_of
+from lookalike.training.doctor.reach import reach_of, target_link
 from lookalike.training.history import finite
 from lookalike.training.models.layers import Weighted, fans
 from lookalike.training.models.losses import Loss
@@ -19,6 +21,7 @@ __all__ = ["collect_facts", "duplicate_share"]
 
 SAMPLE = 512
 WIDEST = 2_048
+COLUMNS = 64
 VALUES = 1 << 23
 """Values in a sample: 64 to 128 MiB in float64."""
 DIMENSIONS = 256
@@ -26,7 +29,8 @@ STRETCH = 50.0
 _NONLINEAR = (
     nn.ReLU, nn.LeakyReLU, nn.GELU, nn.SiLU, nn.ELU, nn.PReLU, nn.Softplus, nn.Tanh, nn.Sigmoid, nn.Softmax,
 )  # fmt: skip
-_NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)
+_BATCH = nn.modules.batchnorm._BatchNorm
+_NORMS = (_BATCH, nn.LayerNorm, nn.GroupNorm)
 
 
 def collect_facts(
@@ -56,12 +60,30 @@ def collect_facts(
         "lr": max(group.get("initial_lr", group["lr"]) for group in optimizer.param_groups),
         "clip": plan.clip,
         "decay": max(group.get("weight_decay", 0.0) for group in optimizer.param_groups),
+        "eps": max(group.get("eps", 0.0) for group in optimizer.param_groups),
+        "momentum": max(_momentum(group) for group in optimizer.param_groups),
     }
     if bad:
         return facts
     device = next(model.parameters()).device
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        return facts | _of_rows(data, loss, plan) | _of_module(model, optimizer, data.train, plan.batch_size)
+        of_module = _of_module(model, optimizer, data.train, plan.batch_size)
+        target = data.train if data.train_targets is None else data.train_targets
+        facts |= _of_rows(data, loss, plan) | of_module
+        return facts | reach_of(model, data.train, _wanted(loss, _spread(target, SAMPLE)))
+
+
+def _wanted(loss: Loss, targets: Tensor) -> Tensor:
+    """Return the outputs for these targets; logits beyond 2 make little difference."""
+    if targets.dtype == torch.int64 or loss.constant is None:
+        return targets
+    wanted = loss.constant(targets)
+    return wanted.clamp(-2, 2) if loss.output == "logits" else wanted
+
+
+def _momentum(group: dict[str, Any]) -> float:
+    """Return the share of the last step that is kept in the next step."""
+    return float(group.get("momentum", 0.0) or group.get("betas", (0.0,))[0])
 
 
 def duplicate_share(train: Tensor, validation: Tensor) -> float:
@@ -87,6 +109,8 @@ def _of_rows(data: Data, loss: Loss, plan: FitPlan) -> dict[str, Any]:
     same on the training rows.
     lost: the share of the variance that the corruption removes. spectrum: the share of the variance that the best
     linear autoencoder of 1, 2, 3, ... dimensions leaves unexplained; empty if the data has separate targets.
+    foreign: how much worse the main directions of the training rows describe the validation rows than other training
+    rows. sketches: of the training rows and of the validation rows. link: how separate targets depend on their rows.
     """
     sample = _spread(data.train, 4 * SAMPLE)
     target = data.train if data.train_targets is None else data.train_targets
@@ -102,7 +126,24 @@ def _of_rows(data: Data, loss: Loss, plan: FitPlan) -> dict[str, Any]:
         **{f"train_{name}": value for name, value in _bounds(loss, targets, targets).items()},
         "lost": _lost(_spread(data.train, SAMPLE), plan),
         "spectrum": _spectrum(_spread(data.train, SAMPLE)) if data.train_targets is None else [],
+        "foreign": _foreign(data),
+        "sketches": [sketch_of(data.train), sketch_of(data.validation)],
+        "link": target_link(_spread(data.train, SAMPLE), _spread(data.train_targets, SAMPLE))
+        if data.train_targets is not None
+        else None,
     }
+
+
+def _foreign(data: Data) -> float | None:
+    train, held = (
+        _spread(rows, SAMPLE).flatten(1)[:, :: _stride(rows)].cpu() for rows in (data.train, data.validation)
+    )
+    mixed = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))
+    return foreign(train[mixed].double(), held.double())
+
+
+def _stride(rows: Tensor) -> int:
+    return max(1, -(-rows[:1].numel() // COLUMNS))
 
 
 def _alike(rows: Tensor) -> bool:
@@ -132,7 +173,9 @@ def _of_module(model: nn.Module, optimizer: optim.Optimizer, rows: Tensor, batch
     """Return the facts about the model in its current state.
 
     depth: the number of weight matrices (and kernels). widths: the number of output values for a row, of each
-    trainable weight matrix. batch_norm: whether a batch norm computes its statistics over rows only, not also over
+    trainable weight matrix. frozen: the weight matrices of layers that need no gradient. alike_units: those whose units
+    all have the same weights. statistics: the momentum of each batch norm.
+    batch_norm: whether a batch norm computes its statistics over rows only, not also over
     the positions of a picture; norms: the number of normalization layers of any kind.
     missing: trainable parameters that are in no group of the optimizer. smallest_batch: rows in the smallest batch
     of an epoch. gain: the root mean square of a weight matrix times the square root of its fan-in, of the layer
@@ -150,11 +193,19 @@ def _of_module(model: nn.Module, optimizer: optim.Optimizer, rows: Tensor, batch
         "batch_norm": any(isinstance(part, nn.BatchNorm1d) for part in parts),
         "norms": sum(isinstance(part, _NORMS) for part in parts),
         "missing": [name for name, w in model.named_parameters() if w.requires_grad and id(w) not in optimized],
+        "frozen": [name for name, w in _matrices(parts, model) if not w.requires_grad],
+        "alike_units": [name for name, w in _matrices(parts, model) if len(w) > 1 and bool((w == w[:1]).all())],
+        "statistics": [part.momentum for part in parts if isinstance(part, _BATCH) and part.momentum is not None],
         "smallest_batch": len(rows) // math.ceil(len(rows) / batch_size),
         "latent_activation": _after_encoder(model),
         "gain": max((_gain(part) for part in parts if isinstance(part, Weighted)), default=0.0),
         **behavior,
     }
+
+
+def _matrices(parts: list[nn.Module], model: nn.Module) -> list[tuple[str, Tensor]]:
+    weighted = {id(part.weight) for part in parts if isinstance(part, Weighted)}
+    return [(name, w) for name, w in model.named_parameters() if id(w) in weighted]
 
 
 def _gain(layer: Weighted) -> float:
@@ -222,7 +273,8 @@ def _bounds(loss: Loss, targets: Tensor, evaluated: Tensor) -> dict[str, float |
     if loss.target == "classes":
         shares = torch.bincount(targets) / len(targets)
         return {"trivial_loss": float(-(shares * shares.clamp_min(1e-12).log()).sum()), "perfect_loss": 0.0}
-    constant = _output_for(loss, targets.mean(dim=0)).expand_as(evaluated)
+    constant = _output_for(loss, targets.mean(dim=0))
+    constant = constant.expand(len(evaluated), *constant.shape)
     return {
         "trivial_loss": finite(float(loss(constant, evaluated))),
         "perfect_loss": finite(float(loss(_output_for(loss, evaluated), evaluated))),

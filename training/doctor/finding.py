@@ -12,11 +12,15 @@ Sure = Literal["certain", "likely", "possible"]
 
 @dataclass(frozen=True)
 class Observation:
-    """The evidence that a rule found, in numbers, and the change: in words, and as `section.key=value` lines."""
+    """The evidence that a rule found, in numbers, and the change: in words, and as `section.key=value` lines.
+
+    `sure`: how certain this observation is; None: as its cause says.
+    """
 
     evidence: str
     change: str
     settings: tuple[str, ...] = ()
+    sure: Sure | None = None
 
 
 def advise(evidence: str, *settings: str) -> Observation:

@@ -1,9 +1,11 @@
 """Rules over the history: diagnoses that need a run. A rule sees the facts and the epochs, never the model."""
 
 import math
+from dataclasses import replace
 
 from lookalike.training.doctor.case import Case
-from lookalike.training.doctor.finding import Observation, advise
+from lookalike.training.doctor.finding import Observation, Sure, advise
+from lookalike.training.doctor.rules_values import nan_origin
 
 __all__ = [
     "collapsed_latent",
@@ -43,6 +45,9 @@ VERY_FEW_STEPS, FEW_STEPS = 100, 300
 WELL_DONE = 0.2
 EARLY_EPOCHS = 2
 LITTLE_LEARNED = 0.8
+STRANGE = 1.5
+MUCH_TOO_HIGH = 20.0
+NOT_GROWN = {"rows", "loss", "division"}
 
 
 def gradients_not_zeroed(case: Case) -> Observation | None:
@@ -75,7 +80,7 @@ def exploding_gradients(case: Case) -> Observation | None:
     if "first_norm" not in case.first:
         return None
     loss, norm = case.relative(case.first.get("first_loss"), "train_"), case.first["first_norm"]
-    if loss <= LOUD:
+    if loss <= LOUD or nan_origin(case) in {"rows", "loss"}:
         return None
     size = "not finite" if norm is None else f"{norm:.3g}"
     seen = f"before any step the loss is {loss:.3g} times a constant answer's, and the gradient norm is {size}"
@@ -97,13 +102,14 @@ def learning_rate_too_high(case: Case) -> Observation | None:
     first, worst = (case.relative(case.first.get(key), "train_") for key in ("first_loss", "worst_loss"))
     jumped = bool(case.history) and worst > LEAP * max(1.0, first)
     jumped = (jumped or update > LONG_STEP) and case.best >= STILL_GOOD
-    if not (case.hopeless or update > WILD_STEP or jumped):
+    if not (case.hopeless or update > WILD_STEP or jumped) or nan_origin(case) in NOT_GROWN:
         return None
     good = _good_rate(case)
     lower = good if facts["lr"] > 3 * good else facts["lr"] / 10
     moved = f", and a typical step moved a layer by {update:.0%} of its norm" if math.isfinite(update) else ""
     seen = f"at a learning rate of {facts['lr']:g} the loss {_describe_loss(case, first, worst)}{moved}"
-    return advise(seen, *_at_rate(case, lower))
+    sure: Sure = "likely" if update > WILD_STEP or facts["lr"] > MUCH_TOO_HIGH * good else "possible"
+    return replace(advise(seen, *_at_rate(case, lower)), sure=sure)
 
 
 def _at_rate(case: Case, lr: float) -> tuple[str, ...]:
@@ -174,10 +180,16 @@ def vanishing_gradients(case: Case) -> Observation | None:
 
 def dead_relus(case: Case) -> Observation | None:
     """More than `DEAD_UNITS` of a layer's units have no gradient; for the narrowest layer see `collapsed_latent`."""
-    if case.dead_hidden <= DEAD_UNITS:
+    if case.dead_hidden <= DEAD_UNITS or not _has_dark_units(case):
         return None
     seen = f"{case.dead_hidden:.0%} of a layer's units had no gradient in any observed step of an epoch"
     return advise(seen, "model.activation=silu", "model.batch_norm=true")
+
+
+def _has_dark_units(case: Case) -> bool:
+    """Whether units of a layer are never above 0; true if that was not observed."""
+    lit = [share for share in case.last.get("lit", []) if share is not None]
+    return not lit or min(lit) < 1 - DEAD_UNITS / 2
 
 
 def collapsed_latent(case: Case) -> Observation | None:
@@ -214,7 +226,15 @@ def overfitting(case: Case) -> Observation | None:
         f"and {case.validation[-1]:.2f} on held-out rows",
         "--set model.dropout=0.5 (more rows would help more)",
         ("model.dropout=0.5",),
+        sure=None if _grew_apart(case) else "possible",
     )
+
+
+def _grew_apart(case: Case) -> bool:
+    """Whether the validation loss was near the training loss at first: else the rows differ, not what was learned."""
+    judged = (case.first.get("judged") or {}).get("foreign") or 0.0
+    strange = max(case.facts.get("foreign") or 0.0, judged) > STRANGE
+    return not strange and case.validation[0] < GAP * case.train[0] + WIDE_GAP
 
 
 def too_early(case: Case) -> Observation | None:

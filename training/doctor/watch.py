@@ -11,12 +11,16 @@ To cost little, it observes only the steps 0, 1, 2, 4, 8, 16, ... of an epoch cl
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn, optim
 from torch.utils.hooks import RemovableHandle
 
+from lookalike.training.doctor.paths import Paths
+from lookalike.training.doctor.plain import number, numbers
+from lookalike.training.doctor.portrait import Portrait
 from lookalike.training.history import WithinEpoch
 from lookalike.training.models.layers import LatentNoise
 
@@ -31,12 +35,15 @@ _BatchNorm, _Dropout = nn.modules.batchnorm._BatchNorm, nn.modules.dropout._Drop
 class Watch:
     """Collects the vital signs of an epoch: see `epoch` for the list."""
 
-    def __init__(self, model: nn.Module, optimizer: optim.Optimizer) -> None:
+    def __init__(self, model: nn.Module, optimizer: optim.Optimizer, *, epochs: int = 0) -> None:
+        """`epochs`: how many the run has done before, if it is resumed."""
         self.model, self.optimizer = model, optimizer
         self.layers: list[Tensor] = [w for w in model.parameters() if w.ndim > 1 and w.requires_grad]
         self.mode_dependent = [part for part in model.modules() if _depends_on_mode(part)]
         self.handles: list[RemovableHandle] = []
         self.stepped = False
+        self.paths = Paths(model, optimizer, self.layers, lambda: self._observing)
+        self.portrait = Portrait(epochs)
         self._reset()
 
     def __enter__(self) -> "Watch":
@@ -47,6 +54,11 @@ class Watch:
         ]
         if latent := _latent_layer(self.model):
             self.handles.append(latent.register_forward_hook(self._on_latent))
+        places = {id(w): which for which, w in enumerate(self.layers)}
+        for part in self.model.modules():
+            if (which := places.get(id(getattr(part, "weight", None)))) is not None:
+                self.handles.append(part.register_forward_hook(self._lighting(which)))
+        self.handles += self.paths.handles()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -55,6 +67,7 @@ class Watch:
 
     def step(self, loss: Tensor) -> None:
         """Record the loss of a step; call this after each step. The loss stays on its device."""
+        self.portrait.step()
         self.losses.append(loss.detach())
 
     def epoch(self) -> dict[str, Any]:
@@ -69,38 +82,54 @@ class Watch:
         latent: the share of dead dimensions, the effective rank and the median deviation, of the rows encoded
             without gradients.
         stale: observed steps at which a gradient of an earlier step was still present; looks: observed steps.
+        lit: per matrix, the share of its outputs that were above 0 for some row; 1 if no module's output shows it.
         train_mode: whether the model was called without gradients but with dropout or batch norm in train mode.
+        eval_mode: observed steps at which dropout and batch norm were in eval mode.
+        The signs of `training.doctor.paths` and `training.doctor.portrait`.
         """
         losses = torch.stack(self.losses).float().cpu() if self.losses else torch.zeros(0)
         vitals = {
             "steps": len(losses),
-            "losses": [_number(part.mean()) for part in losses.tensor_split(min(BUCKETS, max(1, len(losses))))],
-            "first_loss": _number(losses[0]) if len(losses) else None,
-            "worst_loss": _number(losses.max()) if len(losses) else None,
+            "losses": [number(part.mean()) for part in losses.tensor_split(min(BUCKETS, max(1, len(losses))))],
+            "first_loss": number(losses[0]) if len(losses) else None,
+            "worst_loss": number(losses.max()) if len(losses) else None,
             "stale": self.stale,
             "looks": len(self.norms),
-            "train_mode": self.train_mode,
+            "train_mode": self.train_mode or (self.pending and self.pending_mode),
+            "eval_mode": self.eval_mode,
             **self._gradient_signs(),
+            **self.paths.signs(),
+            **self.portrait.signs(losses),
             "latent": _latent_signs(torch.cat(self.latent)) if self.latent else None,
         }
+        self.paths.end_epoch()
+        self.paths.reset()
         self._reset()
         return vitals
 
     def within(self) -> tuple[dict[str, int], dict[str, Tensor]]:
         """Return what was observed since the last `epoch`: numbers and tensors, for `continue_from`."""
-        lists = {"losses": self.losses, "norms": self.norms, "gradients": self.gradients, "updates": self.updates}
-        tensors = {f"watch_{name}": torch.stack(values) for name, values in lists.items() if values}
-        tensors |= {f"watch_alive_{number}": alive.clone() for number, alive in enumerate(self.alive)}
-        return {"stale": self.stale, "train_mode": int(self.train_mode)}, tensors
+        tensors = {f"watch_{name}": torch.stack(values) for name, values in self._lists().items() if values}
+        for name in ("alive", "lit"):
+            tensors |= {f"watch_{name}_{which}": flags.clone() for which, flags in enumerate(getattr(self, name))}
+        counts = {"stale": self.stale, "train_mode": int(self.train_mode), "eval_mode": self.eval_mode}
+        return counts | {"steps_before": self.paths.moves, **self.paths.counts}, tensors
 
     def continue_from(self, epoch: WithinEpoch) -> None:
         """Continue an epoch after the observations that `within` returned."""
         device = next(self.model.parameters()).device
         kept = {name: tensor.to(device) for name, tensor in epoch.tensors.items()}
-        for name in ("losses", "norms", "gradients", "updates"):
-            setattr(self, name, list(kept.get(f"watch_{name}", torch.zeros(0))))
-        self.alive[:] = [kept[f"watch_alive_{number}"] for number in range(len(self.layers))]
+        for name, values in self._lists().items():
+            values[:] = list(kept.get(f"watch_{name}", torch.zeros(0)))
+        for name in ("alive", "lit"):
+            getattr(self, name)[:] = [kept[f"watch_{name}_{which}"] for which in range(len(self.layers))]
         self.stale, self.train_mode = epoch.counts["stale"], bool(epoch.counts["train_mode"])
+        self.eval_mode, self.paths.moves = epoch.counts["eval_mode"], epoch.counts["steps_before"]
+        self.paths.counts = {name: epoch.counts[name] for name in self.paths.counts}
+
+    def _lists(self) -> dict[str, list[Tensor]]:
+        mine = {"losses": self.losses, "norms": self.norms, "gradients": self.gradients, "updates": self.updates}
+        return mine | self.paths.lists | self.portrait.lists
 
     def _reset(self) -> None:
         self.losses: list[Tensor] = []
@@ -108,36 +137,59 @@ class Watch:
         self.gradients: list[Tensor] = []
         self.updates: list[Tensor] = []
         self.alive: list[Tensor] = [torch.zeros(len(w), dtype=torch.bool, device=w.device) for w in self.layers]
+        self.lit: list[Tensor] = [torch.zeros_like(alive) for alive in self.alive]
         self.latent: list[Tensor] = []
-        self.stale, self.train_mode = 0, False
+        self.stale, self.train_mode, self.eval_mode = 0, False, 0
+        self.pending, self.pending_mode = False, False
 
     def _gradient_signs(self) -> dict[str, Any]:
         if not self.norms:
             return {}
         norms = torch.stack(self.norms)
         return {
-            "first_norm": _number(norms[0]),
-            "first_gradient": _numbers(self.gradients[0]),
-            "worst_norm": _number(norms.max()),
-            "gradient": _numbers(torch.stack(self.gradients).median(dim=0).values),
-            "update": _numbers(torch.stack(self.updates).median(dim=0).values) if self.updates else [],
-            "dead": [_number(1.0 - alive.float().mean()) for alive in self.alive],
+            "first_norm": number(norms[0]),
+            "first_gradient": numbers(self.gradients[0]),
+            "worst_norm": number(norms.max()),
+            "gradient": numbers(torch.stack(self.gradients).median(dim=0).values),
+            "update": numbers(torch.stack(self.updates).median(dim=0).values) if self.updates else [],
+            "dead": [number(1.0 - alive.float().mean()) for alive in self.alive],
+            "lit": [number(lit.float().mean()) for lit in self.lit],
         }
 
     @property
     def _observing(self) -> bool:
         return len(self.losses).bit_count() < 2
 
-    def _on_forward(self, module: nn.Module, inputs: object, output: Any) -> None:
+    def _on_forward(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         if not isinstance(output, Tensor):
             return
+        rows = inputs[0] if inputs else None
         if not torch.is_grad_enabled():
             self.train_mode |= any(part.training for part in self.mode_dependent)
+            self.portrait.judge(rows, output)
         elif output.requires_grad:
-            output.register_hook(lambda gradient: self._on_backward())  # type: ignore[no-untyped-call]
+            self.pending, self.pending_mode = True, any(part.training for part in self.mode_dependent)
+            self.portrait.see(rows, output, look=self._observing)
+            output.register_hook(self._on_backward)  # type: ignore[no-untyped-call]
 
-    def _on_backward(self) -> None:
+    def _lighting(self, which: int) -> Callable[[nn.Module, Any, Any], None]:
+        """Return a hook that notes which outputs of a matrix are above 0 for some row."""
+
+        @torch.no_grad()
+        def note(module: nn.Module, inputs: Any, output: Any) -> None:
+            if not (self._observing and module.training and isinstance(output, Tensor) and output.ndim > 1):
+                return
+            on = (output > 0).transpose(0, 1).flatten(1).any(dim=1)
+            self.lit[which] = self.lit[which] | on if len(on) == len(self.lit[which]) else self.lit[which] | True
+
+        return note
+
+    def _on_backward(self, gradient: Tensor) -> None:
         """Check for stale gradients at the first backward pass after a step; later passes may accumulate."""
+        self.portrait.pulled(gradient)
+        if self.pending and self._observing and self.mode_dependent and not self.pending_mode:
+            self.eval_mode += 1
+        self.pending = False
         first, self.stepped = self.stepped, False
         if first and self._observing:
             optimized = (w for group in self.optimizer.param_groups for w in group["params"])
@@ -152,23 +204,29 @@ class Watch:
     @torch.no_grad()
     def _before_step(self) -> None:
         if not (self._observing and self.layers):
+            self.paths.skip()
             return
-        gradients = [torch.zeros_like(w) if w.grad is None else w.grad for w in self.layers]
-        for alive, gradient in zip(self.alive, gradients, strict=True):
+        self.read = [torch.zeros_like(w) if w.grad is None else w.grad.detach() for w in self.layers]
+        for alive, gradient in zip(self.alive, self.read, strict=True):
             alive |= gradient.flatten(1).any(dim=1)
-        norms = torch.stack(torch._foreach_norm(gradients))  # (layers,)
+        norms = torch.stack(torch._foreach_norm(self.read))  # (layers,)
         self.norms.append(torch.linalg.vector_norm(norms))
         self.gradients.append(norms / norms.new_tensor([math.sqrt(w.numel()) for w in self.layers]))
+        self.paths.before_step(self.read)
         self.before = [w.detach().clone() for w in self.layers]
 
     @torch.no_grad()
     def _after_step(self) -> None:
         self.stepped = True
+        self.paths.count_move()
         if not (self._observing and self.layers):
             return
         norms = torch.stack(torch._foreach_norm(self.before))  # (layers,)
         torch._foreach_sub_(self.before, self.layers)
-        self.updates.append(torch.stack(torch._foreach_norm(self.before)) / norms.clamp_min(1e-12))
+        relative = torch.stack(torch._foreach_norm(self.before)) / norms.clamp_min(1e-12)
+        self.updates.append(relative)
+        self.paths.after_step(self.read, self.before, relative)
+        self.read, self.before = [], []
 
 
 def _depends_on_mode(part: nn.Module) -> bool:
@@ -198,14 +256,4 @@ def _latent_signs(latent: Tensor) -> dict[str, Any] | None:
     power = torch.linalg.svdvals(centered).square()
     rank = power.sum().square() / power.square().sum().clamp_min(1e-300)
     dead = (deviation <= DEAD_DIMENSION * deviation.max()) | (deviation < 1e-6)
-    return {"dead": _number(dead.double().mean()), "rank": _number(rank), "deviation": _number(deviation.median())}
-
-
-def _numbers(values: Tensor) -> list[float | None]:
-    return [_number(value) for value in values]
-
-
-def _number(value: Any) -> float | None:
-    """Return a value rounded to four significant digits; None for NaN and infinity, which JSON cannot represent."""
-    plain = float(value)
-    return float(f"{plain:.4g}") if math.isfinite(plain) else None
+    return {"dead": number(dead.double().mean()), "rank": number(rank), "deviation": number(deviation.median())}

@@ -1,5 +1,6 @@
 """Scores of an embedding: the reconstruction error, and with labels, the precision of the neighbors' labels."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -11,9 +12,21 @@ import torch
 from lookalike.training.array_types import Floats
 from lookalike.training.artifact.encoder import Encoder
 from lookalike.training.artifact.preprocess import Preprocessor
+from lookalike.training.evaluation.untrained import descriptor_components
+from lookalike.training.moves import background_of
 from lookalike.training.robust import winsorized
 
-__all__ = ["EncoderScore", "NoiseTest", "add_noise", "label_precision", "score_encoder", "score_pca", "score_raw"]
+__all__ = [
+    "EncoderScore",
+    "NoiseTest",
+    "add_noise",
+    "label_precision",
+    "move",
+    "score_descriptor",
+    "score_encoder",
+    "score_pca",
+    "score_raw",
+]
 
 _CPU = torch.device("cpu")
 
@@ -22,7 +35,7 @@ _CPU = torch.device("cpu")
 class NoiseTest:
     """Items to search, and queries that are not among them; all raw, (n, width) float32.
 
-    `noisy` are the queries with noise. Any label may be None.
+    `noisy` are the queries with noise, and `moved` are pictures moved by a pixel. Any label may be None.
     """
 
     items: Floats
@@ -30,17 +43,22 @@ class NoiseTest:
     noisy: Floats
     item_labels: list[Any]
     query_labels: list[Any]
+    moved: Floats | None = None
 
 
 @dataclass(frozen=True)
 class EncoderScore:
-    """One line of the table; a precision is None if there are no labels."""
+    """One line of the table; a precision is None if there are no labels or no such queries.
+
+    The reconstruction error is NaN if nothing is reconstructed.
+    """
 
     name: str
     reconstruction: float
     precision: float | None
     noisy_precision: float | None
     bytes_per_item: int
+    moved_precision: float | None = None
 
 
 def label_precision(
@@ -72,6 +90,29 @@ def add_noise(rows: Floats, preprocess: Preprocessor, level: float = 0.3, seed: 
     return np.where(np.isnan(rows) | ~np.array(numbers), rows, noisy) if numbers else noisy
 
 
+def move(rows: Floats, preprocess: Preprocessor, shape: tuple[int, ...], pixels: int = 1, seed: int = 0) -> Floats:
+    """Return raw pictures, each moved by `pixels` to a random one of the eight sides; the others come in at the edge.
+
+    Args:
+        rows: (n, width) raw pictures.
+        shape: (height, width) of a picture, or with the channels.
+        pixels: how far; at most the shorter side.
+    """
+    base = preprocess.offset * preprocess.factor
+    pictures = (preprocess.apply(torch.from_numpy(rows)) + base).reshape(len(rows), *(*shape, 1)[:3])
+    fill = background_of(preprocess, pictures.mean(dim=0))
+    around = [(0, 0), (pixels, pixels), (pixels, pixels), (0, 0)]
+    plain = pictures.numpy()
+    padded = np.pad(plain, around, mode="edge") if fill is None else np.pad(plain, around, constant_values=fill)
+    sides = [(down, right) for down in (0, 1, 2) for right in (0, 1, 2) if (down, right) != (1, 1)]
+    height, width = shape[:2]
+    moved = np.empty_like(plain)
+    for row, side in enumerate(np.random.default_rng(seed).integers(len(sides), size=len(rows))):
+        down, right = (pixels * step for step in sides[side])
+        moved[row] = padded[row, down : down + height, right : right + width]
+    return preprocess.invert(torch.from_numpy(moved.reshape(rows.shape)) - base).numpy()
+
+
 def score_encoder(name: str, encoder: Encoder, noise_test: NoiseTest) -> EncoderScore:
     """Score an artifact; the reconstruction error is in its preprocessed unit, over the rows that it does not clip."""
     apply, queries = _scaling(encoder.preprocess), _known(encoder.preprocess, noise_test.queries)
@@ -98,6 +139,13 @@ def score_pca(latent_dim: int, preprocess: Preprocessor, noise_test: NoiseTest, 
     return _judge(f"PCA-{pca.n_components_}", embed, error, 4 * int(pca.n_components_), noise_test)
 
 
+def score_descriptor(encoder: Encoder, noise_test: NoiseTest, fit_on: Floats) -> EncoderScore | None:
+    """Score the principal components of the descriptor that an encoder reads; None if it reads none."""
+    if not (components := descriptor_components(encoder, fit_on)):
+        return None
+    return _judge(components.name, components.embed, math.nan, 4 * components.dim, noise_test)
+
+
 def score_raw(noise_test: NoiseTest, preprocess: Preprocessor | None = None) -> EncoderScore:
     """Score the rows themselves; rows with categories or gaps are scored as the features of `preprocess`."""
     gaps = any(np.isnan(part).any() for part in (noise_test.items, noise_test.queries))
@@ -110,11 +158,13 @@ def _judge(
     name: str, embed: Callable[[Floats], Floats], error: float, size: int, noise_test: NoiseTest
 ) -> EncoderScore:
     items = embed(noise_test.items)
-    clean, noisy = (
-        label_precision(items, noise_test.item_labels, embed(queries), noise_test.query_labels)
-        for queries in (noise_test.queries, noise_test.noisy)
+    clean, noisy, moved = (
+        None
+        if queries is None
+        else label_precision(items, noise_test.item_labels, embed(queries), noise_test.query_labels)
+        for queries in (noise_test.queries, noise_test.noisy, noise_test.moved)
     )
-    return EncoderScore(name, error, clean, noisy, size)
+    return EncoderScore(name, error, clean, noisy, size, moved)
 
 
 def _scaling(preprocess: Preprocessor) -> Callable[[Floats], Floats]:

@@ -25,6 +25,7 @@ from lookalike.training.config import TrainConfig
 from lookalike.training.corruption import Corruption, build_corruption
 from lookalike.training.doctor.causes import diagnose
 from lookalike.training.errors import ConfigError
+from lookalike.training.fit.described import Described, described
 from lookalike.training.fit.device_placement import place_on_device
 from lookalike.training.fit.loop import fit
 from lookalike.training.fit.precision import Precision, choose_bf16
@@ -35,6 +36,8 @@ from lookalike.training.models.autoencoder import Autoencoder, latent_dim_for
 from lookalike.training.models.column_loss import column_loss, column_weights
 from lookalike.training.models.losses import Loss, bounded, build_loss, check_pair
 from lookalike.training.models.optimizers import build_optimizer
+from lookalike.training.models.targets import with_target
+from lookalike.training.moves import moves_for
 from lookalike.training.plan import Data, FitPlan, Hooks, automatic_batch, automatic_epochs
 from lookalike.training.progress import progress_bar
 from lookalike.training.rows import Rows, sketches, spread
@@ -50,6 +53,8 @@ PROBE_ROWS = 2_000
 STEP_SECONDS = 0.2
 """Seconds between two updates of the progress within an epoch."""
 ROUNDING = 1e-5
+MOST_STEPS, DESCRIBED_STEPS = 15_000, 5_000
+"""In training that chooses its epochs. An encoder that reads a descriptor needs fewer steps, and each takes longer."""
 MAX_WEIGHTS = 1 << 28
 
 
@@ -147,14 +152,19 @@ def prepare(rows: Rows, split: Split, config: TrainConfig, *, resumed: dict[str,
         loss = column_loss(loss, preprocess.table.layout, weights)
     check_pair(loss, config.model)
     _check_output(config, loss, preprocess)
-    corrupt = build_corruption(config.corruption, preprocess.to(device), rows.shape, series=rows.series)
-    plan = _plan(config, len(split.train), corrupt)
     parts = split.train, split.validation
     scaled = [preprocess.apply_for_training(torch.from_numpy(part)) for part in parts]
+    mean, pixels = scaled[0].mean(dim=0), rows.pixels and not rows.series
+    moves = moves_for(config.corruption, preprocess.to(device), rows.shape, mean, pixels=pixels)
+    corrupt = build_corruption(config.corruption, preprocess.to(device), rows.shape, series=rows.series, moves=moves)
+    extra = described(config, preprocess, scaled[0], rows.shape, pixels=pixels)
+    plan = _plan(config, len(split.train), corrupt, most_steps=DESCRIBED_STEPS if extra.layer else MOST_STEPS)
+    if extra.target:
+        loss = with_target(loss, extra.target.to(device), config.loss.target_weight)
     clipped = [preprocess.clipped(part, names) for part, names in zip(parts, split.places, strict=True)]
     train, validation = place_on_device(scaled, device)
     data = Data(train, validation, numbers=numbers, blurred=split.blurred, clipped=clipped[0].joined(clipped[1]))
-    model = _build(rows, preprocess, config).to(device)
+    model = _build(rows, preprocess, config, extra).to(device)
     optimizer = build_optimizer(config.optimizer, model)
     precision: Precision = (resumed or {}).get("precision", config.fit.precision)
     bf16 = choose_bf16(precision, model, loss, optimizer, data.train[: plan.batch_size])
@@ -186,7 +196,7 @@ def epoch_bar(epochs: int, state: State, *, shown: bool = True, log: Path | None
         yield Hooks(on_step=on_step, on_epoch=on_epoch)
 
 
-def _build(rows: Rows, preprocess: Preprocessor, config: TrainConfig) -> Autoencoder:
+def _build(rows: Rows, preprocess: Preprocessor, config: TrainConfig, extra: Described) -> Autoencoder:
     """Build a model for preprocessed rows; they keep their shape if it has as many values."""
     shape = rows.shape if rows.width == preprocess.features else (preprocess.features,)
     latent_dim = latent_dim_for(preprocess.values, config.model)
@@ -198,10 +208,11 @@ def _build(rows: Rows, preprocess: Preprocessor, config: TrainConfig) -> Autoenc
         expected = f"at most {MAX_WEIGHTS:,} weights in the encoder and in the decoder"
         raise ConfigError(field, expected=expected, found=f"{weights:,}")
     torch.manual_seed(config.fit.seed)
-    return Autoencoder(shape, latent_dim, config.model, series=rows.series)
+    targets = extra.target.size if extra.target else 0
+    return Autoencoder(shape, latent_dim, config.model, series=rows.series, descriptor=extra.layer, targets=targets)
 
 
-def _plan(config: TrainConfig, count: int, corrupt: Corruption | None) -> FitPlan:
+def _plan(config: TrainConfig, count: int, corrupt: Corruption | None, *, most_steps: int) -> FitPlan:
     fit = config.fit
     size = fit.batch_size if fit.batch_size != "auto" else automatic_batch(count)
     steps = math.ceil(count / size)
@@ -210,7 +221,7 @@ def _plan(config: TrainConfig, count: int, corrupt: Corruption | None) -> FitPla
         remedy = "--set model.batch_norm=false --set model.latent_norm=false"
         raise ConfigError("fit.batch_size", expected=expected, found=found, remedy=remedy)
     return FitPlan(
-        epochs=fit.epochs if fit.epochs != "auto" else automatic_epochs(steps),
+        epochs=fit.epochs if fit.epochs != "auto" else automatic_epochs(steps, most=most_steps),
         batch_size=size,
         patience=fit.patience,
         seed=fit.seed,

@@ -38,7 +38,7 @@ def fit(
     refuse(state)
 
     device = next(model.parameters()).device
-    with Watch(model, optimizer) as watch:
+    with Watch(model, optimizer, epochs=len(state.history)) as watch:
         for number in range(len(state.history) + 1, plan.epochs + 1):
             started = time.perf_counter() - (state.within.seconds if state.within else 0.0)
             epoch = EpochBatches(data, plan, state, device)

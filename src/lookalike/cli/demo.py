@@ -12,9 +12,18 @@ from lookalike.index.versions.store import Store
 from lookalike.training.artifact.encoder import Encoder
 from lookalike.training.config import load_config
 from lookalike.training.errors import ResumeError
-from lookalike.training.evaluation.judge import NoiseTest, add_noise, score_encoder, score_pca, score_raw
+from lookalike.training.evaluation.judge import (
+    NoiseTest,
+    add_noise,
+    move,
+    score_descriptor,
+    score_encoder,
+    score_pca,
+    score_raw,
+)
 from lookalike.training.fit.job import TrainedRun, train
 from lookalike.training.fit.split import Split
+from lookalike.training.models.descriptors import WithDescriptor
 from lookalike.training.rows import Rows, open_rows, read_sample
 from lookalike.training.rows.builtin import BUILTIN
 from lookalike.training.tables.columns import to_json_rows
@@ -39,9 +48,11 @@ def run_demo(data: str, store_at: Path, overrides: list[str], out: Console) -> P
     run = _train(rows, store_at / "runs" / "denoising", overrides, out)
     encoder = encoders["denoising"] = run.encoder
     noise_test = _noise_test(rows, run.split, encoder)
+    described = score_descriptor(encoder, noise_test, run.split.train)
     scores = [
         score_raw(noise_test, encoder.preprocess),
         score_pca(encoder.latent_dim, encoder.preprocess, noise_test, run.split.train),
+        *([described] if described else []),
         *(score_encoder(name, encoder, noise_test) for name, encoder in encoders.items()),
     ]
     out.print(scores_table(scores))
@@ -77,4 +88,7 @@ def _noise_test(rows: Rows, split: Split, encoder: Encoder) -> NoiseTest:
     else:
         items, item_labels = split.train, split.train_labels
         queries, query_labels = split.validation, split.validation_labels
-    return NoiseTest(items, queries, add_noise(queries, encoder.preprocess), item_labels, query_labels)
+    noisy = add_noise(queries, encoder.preprocess)
+    described = isinstance(encoder.encoder[0], WithDescriptor)
+    moved = move(queries, encoder.preprocess, encoder.input_shape) if described else None
+    return NoiseTest(items, queries, noisy, item_labels, query_labels, moved)

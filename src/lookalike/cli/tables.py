@@ -33,11 +33,15 @@ __all__ = [
 
 
 def scores_table(rows: "list[EncoderScore]") -> Table:
-    """One row each for raw rows, PCA and the autoencoders."""
-    table = Table("", "reconstruction error", "precision@10", "precision@10, noisy", "bytes per item")
+    """One row for each way to embed; the column of moved pictures only if there are such queries."""
+    moved = any(row.moved_precision is not None for row in rows)
+    names = ["precision@10", "precision@10, noisy", *(["precision@10, moved"] if moved else [])]
+    table = Table("", "reconstruction error", *names, "bytes per item")
     for row in rows:
-        precisions = (f"{p:.3f}" if p is not None else "no labels" for p in (row.precision, row.noisy_precision))
-        table.add_row(row.name, f"{row.reconstruction:.4f}", *precisions, f"{row.bytes_per_item:,}")
+        precisions = (row.precision, row.noisy_precision, row.moved_precision)[: len(names)]
+        shown = (f"{p:.3f}" if p is not None else "no labels" for p in precisions)
+        error = "" if math.isnan(row.reconstruction) else f"{row.reconstruction:.4f}"
+        table.add_row(row.name, error, *shown, f"{row.bytes_per_item:,}")
     return table
 
 

@@ -78,6 +78,13 @@ def test_an_encoder_passes_against_itself(digits: Digits) -> None:
         assert champion.value == measure.challenger
 
 
+def test_an_encoder_of_pictures_is_compared_with_the_gradients_that_it_reads(digits: Digits) -> None:
+    comparison = compared(digits.judge(digits.one, None), "labels", "gradients, PCA-16")
+    assert comparison.passes
+    assert comparison.asked == "no worse"
+    assert comparison.margin == pytest.approx(0.05 * comparison.value)
+
+
 def test_equivalent_encoders_may_replace_each_other(digits: Digits) -> None:
     for challenger, champion in ((digits.one, digits.other), (digits.other, digits.one)):
         verdict = digits.judge(challenger, champion)

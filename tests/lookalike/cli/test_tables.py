@@ -1,4 +1,5 @@
 import io
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -49,6 +50,18 @@ def test_scores_table_has_one_row_per_encoder() -> None:
         ["", "reconstruction error", "precision@10", "precision@10, noisy", "bytes per item"],
         ["raw rows", "0.0000", "0.804", "0.700", "3,136"],
         ["PCA-2", "0.1235", "no labels", "no labels", "8"],
+    ]
+
+
+def test_scores_table_shows_moved_pictures_if_there_are_any() -> None:
+    moved = [
+        EncoderScore("raw rows", 0.0, 0.8, 0.7, 8, 0.6),
+        EncoderScore("gradients, PCA-2", math.nan, 0.8, 0.7, 8, 0.75),
+    ]
+    assert cells(scores_table(moved)) == [
+        ["", "reconstruction error", "precision@10", "precision@10, noisy", "precision@10, moved", "bytes per item"],
+        ["raw rows", "0.0000", "0.800", "0.700", "0.600", "8"],
+        ["gradients, PCA-2", "", "0.800", "0.700", "0.750", "8"],
     ]
 
 

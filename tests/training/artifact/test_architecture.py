@@ -217,3 +217,27 @@ def test_refuses_small_weights_with_a_huge_picture_between_layers() -> None:
 def test_a_size_must_be_a_whole_number_from_1_on(value: Any) -> None:
     with pytest.raises(ValueError, match="has width"):
         built({**PICTURE, "width": value}, ends=(24, 24))
+
+
+GRADIENTS = {"kind": "gradients", "height": 4, "width": 6, "channels": 1, "cell": 2}
+
+
+def test_gradients_append_their_values_and_count_towards_the_size() -> None:
+    dense = {"kind": "dense", "ins": 24 + 54, "outs": 2}
+    stack, widest = built(GRADIENTS, dense, ends=(24, 2))
+    assert describe(stack)[0] == GRADIENTS
+    assert widest == 240  # ten values of a pixel, between two steps
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"width": 5}, "needs 4 x 5 x 1"),
+        ({"cell": 7}, "cells of 7 pixels"),
+        ({"cell": 0}, "cell 0"),
+        ({"ins": 3}, "ins"),
+    ],
+)
+def test_gradients_that_do_not_fit_are_refused(change: dict[str, int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        built(GRADIENTS | change, ends=(24, 78))

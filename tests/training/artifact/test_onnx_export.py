@@ -18,6 +18,7 @@ from lookalike.training.artifact.preprocess import fit_preprocessor
 from lookalike.training.config import ModelConfig
 from lookalike.training.errors import DataError, ExportError
 from lookalike.training.models.autoencoder import Autoencoder
+from lookalike.training.models.descriptors import Gradients, fit_descriptor
 from lookalike.training.tables.columns import Column
 from tests.factories import cloud, encoder_at
 
@@ -117,3 +118,24 @@ def test_a_file_that_differs_never_appears(tmp_path: Path) -> None:
     assert out.read_bytes() == b"old"
     with pytest.raises(DataError, match="expected a path for a file"):
         export_onnx(encoder, tmp_path, wanted=rows, probe=rows, unit_length=False)
+
+
+@pytest.mark.parametrize(("shape", "channels"), [((8, 8), 1), ((9, 10, 3), 3)])
+def test_gradients(tmp_path: Path, shape: tuple[int, ...], channels: int) -> None:
+    width = shape[0] * shape[1] * channels
+    rows = cloud(20, width)
+    preprocess = fit_preprocessor(rows, "center")
+    layer = fit_descriptor(
+        Gradients(shape[0], shape[1], channels, 4),
+        preprocess.apply(torch.from_numpy(rows)),
+        preprocess.offset * preprocess.factor,
+    )
+    made = Autoencoder(shape, 3, ModelConfig(hidden=(8,)), descriptor=layer, targets=5).eval()
+    (tmp_path / "encoder").mkdir()
+    header = {"input_shape": list(shape), "latent_dim": 3, "output": "values"}
+    write_encoder(tmp_path / "encoder", fold(made.encoder), fold(made.decoder), preprocess=preprocess, header=header)
+    encoder = load_encoder(tmp_path / "encoder")
+    with torch.inference_mode():
+        live = made.encoder(preprocess.apply(torch.from_numpy(rows))).numpy()
+    np.testing.assert_allclose(encoder.encode(rows), live, atol=1e-5)
+    np.testing.assert_allclose(exported(encoder, tmp_path / "model.onnx", rows), live, atol=1e-5)

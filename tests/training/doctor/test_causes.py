@@ -100,7 +100,7 @@ def test_no_finding_for_a_healthy_run_or_a_run_without_epochs() -> None:
         ),
         ({"decay": 9.0, "trivial_loss": 0.2}, {"update": [9.0]}, ["weight-decay-too-strong", "learning-rate-too-high"]),
         ({"trivial_loss": 0.1}, {"update": [9.0]}, ["learning-rate-too-high"]),  # hides underfitting
-        ({"trivial_loss": 0.1}, {}, ["underfitting"]),
+        ({"trivial_loss": 0.1}, {}, ["unrecognised"]),
     ],
 )
 def test_findings_are_ordered_from_the_most_fundamental_cause(

@@ -323,7 +323,9 @@ def test_removes_its_hooks_at_the_end(broken: bool) -> None:
     model = nn.Sequential(nn.Dropout(), line(), nn.Tanh())
     optimizer = descent(model)
     with contextlib.suppress(KeyboardInterrupt), Watch(model, optimizer) as watch:
-        assert hooks_of(model, optimizer) == 4  # two on the optimizer, one on the model and one on its latent layer
+        assert (
+            hooks_of(model, optimizer) == 5
+        )  # two on the optimizer, one on the model, one on its latent layer, one on its matrix
         train_steps(watch, model, optimizer, ONE_TWO)
         if broken:
             raise KeyboardInterrupt

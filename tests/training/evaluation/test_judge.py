@@ -1,3 +1,4 @@
+import math
 from pathlib import Path
 
 import numpy as np
@@ -5,19 +6,27 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits
+from sklearn.decomposition import PCA
 from sklearn.neighbors import KNeighborsClassifier
 from torch import nn
 
 from lookalike.training.artifact.encoder import Encoder, load_encoder, write_encoder
 from lookalike.training.artifact.preprocess import fit_preprocessor
+from lookalike.training.config import load_config
 from lookalike.training.evaluation.judge import (
     NoiseTest,
     add_noise,
     label_precision,
+    move,
+    score_descriptor,
     score_encoder,
     score_pca,
     score_raw,
 )
+from lookalike.training.evaluation.untrained import untrained
+from lookalike.training.fit.job import train
+from lookalike.training.models.descriptors import Gradients
+from lookalike.training.rows import open_rows
 from lookalike.training.tables.columns import Column
 
 DIGITS, LABELS = load_digits(return_X_y=True)
@@ -187,3 +196,47 @@ def test_the_error_of_mixed_columns_is_relative_to_a_constant_output(tmp_path: P
     # Errors: n and m as the variances, the indicator 1/4; x is wrong in 3/4 of the rows, each other in a quarter.
     variance, error = 1 + 3 / 4 + 5 * 3 / 16, 1 + 3 / 4 + 1 / 4 + 3 / 4 + 3 / 4
     assert judged.reconstruction == pytest.approx(error / variance, rel=1e-5)
+
+
+def test_moved_pictures_are_the_eight_neighbors_with_background_at_the_edge() -> None:
+    rows = DIGITS[:200]
+    scaling = fit_preprocessor(DIGITS, "center")
+    moved = move(rows, scaling, (8, 8)).reshape(-1, 8, 8)
+    sides = set()
+    for before, after in zip(rows.reshape(-1, 8, 8), moved, strict=True):
+        padded = np.pad(before, 1)
+        (same,) = [
+            (down - 1, right - 1)
+            for down in range(3)
+            for right in range(3)
+            if np.allclose(padded[down : down + 8, right : right + 8], after, atol=1e-3)
+        ]
+        sides.add(same)
+    assert sides == {(down, right) for down in (-1, 0, 1) for right in (-1, 0, 1)} - {(0, 0)}
+
+
+def test_a_moved_photo_repeats_its_edge() -> None:
+    rows = np.random.default_rng(0).uniform(50, 200, (20, 4 * 6 * 3)).astype(np.float32)
+    moved = move(rows, fit_preprocessor(rows, "center"), (4, 6, 3), pixels=2)
+    assert moved.shape == rows.shape
+    assert set(np.round(moved[0], 2)) <= set(np.round(rows[0], 2))
+
+
+def test_the_descriptor_is_scored_without_training_if_the_encoder_reads_one(tmp_path: Path) -> None:
+    run = train(open_rows("digits"), load_config(None, ["fit.epochs=1", "fit.device=cpu"]), tmp_path / "run")
+    judged = score_descriptor(run.encoder, noise_test_of(), DIGITS[300:])
+    assert judged is not None
+    assert (judged.name, judged.bytes_per_item) == ("gradients, PCA-16", 64)
+    described = Gradients(8, 8, 1, 2)(torch.from_numpy(DIGITS) * run.encoder.preprocess.factor).numpy()
+    pca = PCA(16).fit(described[300:])
+    embedded = [np.ascontiguousarray(pca.transform(part), np.float32) for part in (described[:300], described[300:400])]
+    expected = label_precision(embedded[0], DIGIT_LABELS[:300], embedded[1], DIGIT_LABELS[300:400])
+    assert expected is not None
+    assert judged.precision == pytest.approx(expected, abs=0.01)
+    assert math.isnan(judged.reconstruction)
+    pixels = untrained(run.encoder)
+    assert torch.equal(pixels.encoder.get_buffer("0.offset"), run.encoder.encoder.get_buffer("0.offset"))
+
+
+def test_an_encoder_without_a_descriptor_has_no_such_score(encoder: Encoder) -> None:
+    assert score_descriptor(encoder, noise_test_of(), DIGITS) is None
