@@ -34,6 +34,7 @@ __all__ = [
     "WINDOWS",
     "Split",
     "Table",
+    "cleaned",
     "digits",
     "emoji",
     "fashion",
@@ -158,7 +159,7 @@ def tables() -> list[Table]:
         frame = load_data(name, kind, raw=True)
         frame.columns = [*(f"column{number}" for number in range(frame.shape[1] - 1)), "label"]
         for column in frame.columns[[dtype.kind not in "biuf" for dtype in frame.dtypes]]:
-            frame[column] = _cleaned(frame[column])
+            frame[column] = cleaned(frame[column])
         found.append(Table(name, frame.sample(min(MOST_ROWS, len(frame)), random_state=DRAW).reset_index(drop=True)))
     return found
 
@@ -171,8 +172,8 @@ def split_table(table: Table, seed: int) -> tuple[Any, Any, Integers, Integers]:
     return table.frame.iloc[items], table.frame.iloc[queries], codes[items], codes[queries]
 
 
-def _cleaned(column: Any) -> Any:
-    """A column of text without blanks; as numbers if nine tenths of the values are numbers, the others missing."""
+def cleaned(column: Any) -> Any:
+    """Return a column of text without blanks; as numbers if nine tenths of the values are numbers, others missing."""
     import pandas as pd
 
     text = column.astype(str).str.strip()
