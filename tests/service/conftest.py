@@ -63,7 +63,8 @@ def limitless(version: Version) -> Version:
 def too_large(limitless: Version, store_folder: Path) -> NDArray[np.float32]:
     """One finite float32 row whose sum in that encoder overflows."""
     folder = store_folder / "versions" / "000001" / "encoder"
-    weights = safetensors.numpy.load_file(folder / "weights.safetensors")["encoder.0.weight"]
+    weights = safetensors.numpy.load_file(folder / "weights.safetensors")["encoder.1.weight"]  # 0 describes the row
+    weights = weights[:, : limitless.encoder.width]
     row: NDArray[np.float32] = np.float32(3e38) * np.sign(weights[np.abs(weights).sum(axis=1).argmax()])[None, :]
     assert np.isfinite(row).all()
     assert not np.isfinite(limitless.encoder.encode(row)).all()

@@ -151,7 +151,7 @@ class Watch:
             "first_gradient": numbers(self.gradients[0]),
             "worst_norm": number(norms.max()),
             "gradient": numbers(torch.stack(self.gradients).median(dim=0).values),
-            "update": numbers(torch.stack(self.updates).median(dim=0).values) if self.updates else [],
+            "update": numbers(torch.stack(self.updates).nanmedian(dim=0).values) if self.updates else [],
             "dead": [number(1.0 - alive.float().mean()) for alive in self.alive],
             "lit": [number(lit.float().mean()) for lit in self.lit],
         }

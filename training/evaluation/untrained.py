@@ -42,10 +42,12 @@ def descriptor_components(encoder: Encoder, rows: Floats) -> DescriptorComponent
 
     def describe(rows: Floats) -> Floats:
         blocks = torch.split(torch.from_numpy(rows), BLOCK)
-        return torch.cat([layer.describe(preprocess.apply(block)) for block in blocks]).numpy()  # (n, outs)
+        described = torch.cat([layer.describe(preprocess.apply(block)) for block in blocks])  # (n, outs)
+        return described.nan_to_num(0.0, 0.0, 0.0).numpy()  # rows that are out of float32's range have no direction
 
     fitted = describe(rows[:: math.ceil(len(rows) / MOST_FITTED)])
-    pca = PCA(min(encoder.latent_dim, *fitted.shape), random_state=0).fit(fitted)
+    with np.errstate(invalid="ignore"):  # if all rows are the same, shares of the variance are 0 / 0
+        pca = PCA(min(encoder.latent_dim, *fitted.shape), random_state=0).fit(fitted)
 
     def embed(rows: Floats) -> Floats:
         return np.ascontiguousarray(pca.transform(describe(rows)), np.float32)

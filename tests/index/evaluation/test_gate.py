@@ -163,7 +163,7 @@ def test_the_interval_agrees_with_the_paired_bootstrap(digits: Digits) -> None:
         ends = sorted(sign * end for end in expected.confidence_interval)
         assert [found.low, found.high] == pytest.approx(ends, abs=2e-3)
         normal = 1.96 * differences.std() / len(differences) ** 0.5
-        assert found.high - found.low == pytest.approx(2 * normal, rel=0.1)
+        assert found.high - found.low == pytest.approx(2 * normal, rel=0.2)  # less for a trimmed mean
 
 
 def test_the_order_of_the_rows_changes_only_the_random_damage(digits: Digits) -> None:

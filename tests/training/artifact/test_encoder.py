@@ -227,7 +227,7 @@ def test_refuses_the_first_format_by_name(encoder_folder: Path) -> None:
     for name in ("manifest.json", "manifest.sha256"):
         (encoder_folder / name).unlink()
     seal(encoder_folder, "lookalike-encoder/1", {k: v for k, v in manifest.items() if k not in {"format", "files"}})
-    with pytest.raises(ArtifactError, match="expected the format lookalike-encoder/5, found lookalike-encoder/1"):
+    with pytest.raises(ArtifactError, match="expected the format lookalike-encoder/6, found lookalike-encoder/1"):
         load_encoder(encoder_folder)
 
 
