@@ -1,23 +1,25 @@
 """The gate: decide whether a challenger may replace the champion.
 
-Both are measured row by row on held-out rows that neither was trained on, by four measures:
+Both are measured row by row on held-out rows that neither was trained on, by these measures:
 
     labels           the share of a row's 10 nearest neighbors with the same label, if there are labels
     neighbours       the share of its 10 nearest neighbors that are also nearest neighbors of the raw row
     recovery         whether a damaged row's original is among its 10 nearest, over several severities of damage
+    moves            of pictures: whether the original of a picture that is moved by a pixel is among its 10 nearest
     reconstruction   the root mean square error of the decoder, in the unit of index.evaluation.baselines
 
 Each difference has a 95 % confidence interval by the paired bootstrap (B. Efron, "Bootstrap Methods: Another Look at
-the Jackknife", 1979). No single row decides: the first three measures are shares from 0 to 1, and the mean of the
+the Jackknife", 1979). No single row decides: the other measures are shares from 0 to 1, and the mean of the
 unbounded reconstruction error is a trimmed mean (training.robust). All of the following requirements must be met. So a
 single measure can refuse a challenger, and no correction for multiple tests is needed:
 
     champion    no worse by any measure: the low end of the interval is at least minus the margin. The margin is 0.02,
-                and for the reconstruction a twentieth of the champion's error. Two equivalent trainings differ by
-                their seed, which the bootstrap over rows does not include: by 0.005 on digits. With too few rows for
-                a decision, the challenger does not pass.
-    untrained   better than an encoder of the same architecture with random weights, by every measure except labels.
-                By labels no worse, because random projections keep many classes apart.
+                for moves 0.10, and for the reconstruction a twentieth of the champion's error. Two equivalent trainings
+                differ by their seed, which the bootstrap over rows does not include: by 0.005 on digits. With too few
+                rows for a decision, the challenger does not pass.
+    untrained   better than an encoder of the same architecture with random weights, by every measure except labels
+                (and moves, if it reads no gradients). By labels no worse, because random projections keep many
+                classes apart.
     PCA         of the same dimension: better by at least one measure, and not much worse by labels, recovery and
                 neighbors. More is not possible: linear maps keep neighbors best, so good encoders keep 0.87
                 (Fashion-MNIST) to 0.93 (digits) of the neighbors that PCA keeps, and are better by reconstruction.
@@ -42,7 +44,7 @@ from lookalike.index.ann.neighbor_metrics import label_agreement_per_row, neighb
 from lookalike.index.ann.recall import K
 from lookalike.index.ann.spec import Metric
 from lookalike.index.evaluation.baselines import Embedder, by_encoder, by_pca, fit_feature_space
-from lookalike.index.evaluation.quality import FEWEST_LABELS, MOST_ROWS, SEVERITIES, swapped
+from lookalike.index.evaluation.quality import FEWEST_LABELS, MOST_ROWS, SEVERITIES, shifted, swapped
 from lookalike.index.versions.embed import in_metric
 from lookalike.index.versions.verdict import Comparison, MeasureComparison, Requirement, Verdict
 from lookalike.training.array_types import Doubles, Floats
@@ -50,6 +52,7 @@ from lookalike.training.artifact.encoder import Encoder
 from lookalike.training.errors import DataError
 from lookalike.training.evaluation.untrained import descriptor_components, untrained
 from lookalike.training.robust import trimmed_mean
+from lookalike.training.transforms import WindowTransform
 
 __all__ = ["FEWEST_ROWS", "GateEvaluation", "decide", "judge"]
 
@@ -59,10 +62,11 @@ RESAMPLES = 2_000
 WORST = 1e6
 """The greatest error in deviations; larger and nonfinite errors are replaced by it."""
 LABELS, NEIGHBOURS, RECOVERY, RECONSTRUCTION = "labels", "neighbours", "recovery", "reconstruction"
+MOVES = "moves"
 CHAMPION, PCA, RAW, UNTRAINED = "champion", "PCA", "raw rows", "untrained"
 DESCRIPTOR = "gradients, PCA"
 
-FIXED, SHARE = 0.02, 0.05
+FIXED, SHARE, MOVES_FIXED = 0.02, 0.05, 0.10
 ALLOWED = {
     PCA: {LABELS: 0.10, NEIGHBOURS: 0.25, RECOVERY: 0.10},
     RAW: {LABELS: 0.10, RECOVERY: 0.10},
@@ -121,6 +125,8 @@ class GateEvaluation:
         self.rows = held[chosen]
         self._features = self.unit.features(self.rows)
         self._damaged = [swapped(self.rows, severity, limits=self.unit.preprocess.limits) for severity in SEVERITIES]
+        pictures = len(like.input_shape) > 1 and not isinstance(like.transform, WindowTransform)
+        self._moved = shifted(self.rows, like.input_shape) if pictures else None
         classes = [None if labels is None or labels[i] is None else str(labels[i]) for i in chosen]
         labeled = np.flatnonzero([name is not None for name in classes])
         self._names = np.array([str(classes[i]) for i in labeled])
@@ -142,10 +148,11 @@ class GateEvaluation:
         opponents = {CHAMPION: champion} if champion is not None else {}
         random_encoder = by_encoder(UNTRAINED, untrained(challenger), self.unit)
         opponents |= {pca: components, RAW: self._raw, UNTRAINED: self.values(random_encoder)}
-        if described := descriptor_components(challenger, self._fit_on):
-            opponents[described.name] = self.values(Embedder(described.name, described.embed, None))
+        if untrained_gradients := descriptor_components(challenger, self._fit_on):
+            embedder = Embedder(untrained_gradients.name, untrained_gradients.embed, None)
+            opponents[embedder.name] = self.values(embedder)
         measures = []
-        described = any(by.startswith(DESCRIPTOR) for by in opponents)
+        described = untrained_gradients is not None
         for name, values in values_of.items():
             compared = (
                 _compared(name, by, values, other[name], described=described)
@@ -165,6 +172,9 @@ class GateEvaluation:
         values[NEIGHBOURS] = neighbors_kept_per_row(self._features, embeddings, self.metric, K)
         damaged = [in_metric(_finite_rows(embedder.embed(rows)), self.metric) for rows in self._damaged]
         values[RECOVERY] = np.mean([recovery_per_row(embeddings, each, self.metric, k=K) for each in damaged], axis=0)
+        if self._moved is not None:
+            moved = in_metric(_finite_rows(embedder.embed(self._moved)), self.metric)
+            values[MOVES] = recovery_per_row(embeddings, moved, self.metric, k=K)
         if embedder.reconstruct:
             with np.errstate(over="ignore", invalid="ignore"):
                 gaps = embedder.reconstruct(latent).astype(np.float64) - self._features  # (n, features)
@@ -195,8 +205,10 @@ def _compared(name: str, against: str, challenger: Doubles, opponent: Doubles, *
 
 def _requirement(name: str, against: str, value: float, *, described: bool) -> tuple[Requirement, float]:
     if against == CHAMPION:
-        return "no worse", SHARE * value if name == RECONSTRUCTION else FIXED
+        return "no worse", {RECONSTRUCTION: SHARE * value, MOVES: MOVES_FIXED}.get(name, FIXED)
     if against == UNTRAINED:
+        if name == MOVES and not described:
+            return "nothing", 0.0
         return ("no worse", FIXED) if name == LABELS else ("better", 0.0)
     share = ALLOWED[against].get(name)
     if described and share is not None:

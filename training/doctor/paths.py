@@ -40,7 +40,7 @@ class Paths:
     def reset(self) -> None:
         """Begin an epoch."""
         self.lists: dict[str, list[Tensor]] = {
-            name: [] for name in ("arrived", "used", "step", "rates", "agreement", "undone")
+            name: [] for name in ("arrived", "used", "step", "rates", "agreement", "undone", "length")
         }
         self.counts = {"moves": 0, "lost": 0}
         self.versions = self._versions()
@@ -85,6 +85,7 @@ class Paths:
         along = torch.as_tensor(along, device=moved.device) / (used * moved).clamp_min(1e-30)
         self.lists["agreement"].append(torch.stack([self.agreed, along]))
         self.lists["step"].append(relative)
+        self.lists["length"].append(moved)
         self.delivered = [None] * len(self.layers)
         self.kept_state |= any(bool(self.optimizer.state.get(w)) for w in self.layers)
         steps = [state.get("step") for w in self.layers[:1] if (state := self.optimizer.state.get(w))]
@@ -100,7 +101,7 @@ class Paths:
     def end_epoch(self) -> None:
         """Remember the weights: the next epoch must begin with them."""
         if self.counts["moves"] and self.lists["step"]:
-            self.after = [w.detach().clone() for w in self.layers]
+            self.after, self.moved = [w.detach().clone() for w in self.layers], self.lists["length"][-1]
         self.start = []
 
     def skip(self) -> None:
@@ -140,7 +141,8 @@ class Paths:
         }
         if not self.lists["step"]:
             return signs
-        arrived, used, step, rates, agreement, undone = (torch.stack(part).cpu() for part in self.lists.values())
+        names = ("arrived", "used", "step", "rates", "agreement", "undone")
+        arrived, used, step, rates, agreement, undone = (torch.stack(self.lists[name]).cpu() for name in names)
         arrived, used, rates, undone = (part[: len(step)] for part in (arrived, used, rates, undone))
         norms = arrived.clamp_min(0).square().sum(dim=1).sqrt(), used.square().sum(dim=1).sqrt()
         optimized = rates[rates >= 0]
