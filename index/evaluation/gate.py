@@ -61,10 +61,8 @@ FEWEST_ROWS = 100
 RESAMPLES = 2_000
 WORST = 1e6
 """The greatest error in deviations; larger and nonfinite errors are replaced by it."""
-LABELS, NEIGHBOURS, RECOVERY, RECONSTRUCTION = "labels", "neighbours", "recovery", "reconstruction"
-MOVES = "moves"
-CHAMPION, PCA, RAW, UNTRAINED = "champion", "PCA", "raw rows", "untrained"
-DESCRIPTOR = "gradients, PCA"
+LABELS, NEIGHBOURS, RECOVERY, MOVES, RECONSTRUCTION = "labels", "neighbours", "recovery", "moves", "reconstruction"
+CHAMPION, PCA, RAW, UNTRAINED, DESCRIPTOR = "champion", "PCA", "raw rows", "untrained", "gradients, PCA"
 
 FIXED, SHARE, MOVES_FIXED = 0.02, 0.05, 0.10
 ALLOWED = {
@@ -72,9 +70,9 @@ ALLOWED = {
     RAW: {LABELS: 0.10, RECOVERY: 0.10},
     DESCRIPTOR: {LABELS: 0.05},
 }
-DESCRIBED = {NEIGHBOURS: 0.50, RECOVERY: 0.25}
-"""The shares for an encoder that reads a descriptor: see above."""
 """How much worse than a baseline the challenger may be, as a share of the baseline's value; else no requirement."""
+DESCRIBED = {NEIGHBOURS: 0.50, RECOVERY: 0.25}
+"""The same, for an encoder that reads a descriptor."""
 
 Values = dict[str, Doubles]
 """The value of each row, by measure."""
