@@ -87,7 +87,7 @@ def moves_for(
         expected, found = "0, because the rows are no pictures", f"{amounts.get(name) or config.flip:g}"
         raise ConfigError(f"corruption.{name}", expected=expected, found=found)
     height, width, channels = (*shape, 1)[:3]
-    base = scaling.offset * scaling.factor
+    base = scaling.base
     background = background_of(scaling, (mean.to(base.device) + base).reshape(height, width, channels))
     return Moves((height, width, channels), **amounts, flip=config.flip, base=base, background=background)
 
@@ -97,8 +97,7 @@ def background_of(scaling: Preprocessor, mean: Tensor) -> float | None:
 
     `mean`: (height, width, channels) in the unit of preprocessed rows, not centered.
     """
-    base = scaling.offset * scaling.factor
-    low, high = float((scaling.low + base).min()), float((scaling.high + base).max())
+    low, high = float((scaling.low + scaling.base).min()), float((scaling.high + scaling.base).max())
     border = torch.cat([mean[0].flatten(), mean[-1].flatten(), mean[:, 0].flatten(), mean[:, -1].flatten()])
     share = (float(border.mean()) - low) / (high - low) if high > low else 0.5
     return low if share < FLAT else high if share > 1 - FLAT else None

@@ -44,7 +44,7 @@ from lookalike.index.ann.neighbor_metrics import label_agreement_per_row, neighb
 from lookalike.index.ann.recall import K
 from lookalike.index.ann.spec import Metric
 from lookalike.index.evaluation.baselines import Embedder, by_encoder, by_pca, fit_feature_space
-from lookalike.index.evaluation.quality import FEWEST_LABELS, MOST_ROWS, SEVERITIES, shifted, swapped
+from lookalike.index.evaluation.quality import FEWEST_LABELS, MOST_ROWS, SEVERITIES, swapped
 from lookalike.index.versions.embed import in_metric
 from lookalike.index.versions.verdict import Comparison, MeasureComparison, Requirement, Verdict
 from lookalike.training.array_types import Doubles, Floats
@@ -53,6 +53,7 @@ from lookalike.training.errors import DataError
 from lookalike.training.evaluation.untrained import descriptor_components, untrained
 from lookalike.training.robust import trimmed_mean
 from lookalike.training.transforms import WindowTransform
+from lookalike.training.transforms.shifted import shifted
 
 __all__ = ["FEWEST_ROWS", "GateEvaluation", "decide", "judge"]
 

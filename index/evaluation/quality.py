@@ -38,7 +38,6 @@ __all__ = [
     "recovery",
     "recovery_share",
     "rows_to_embedding",
-    "shifted",
     "swapped",
 ]
 
@@ -179,21 +178,6 @@ def swapped(rows: Floats, severity: float, seed: int = 0, *, limits: tuple[Float
     if limits is not None:
         replaced &= ~((others < limits[0]) | (others > limits[1]))
     return np.where(replaced, others, rows)
-
-
-def shifted(rows: Floats, shape: tuple[int, ...], seed: int = 0) -> Floats:
-    """Move raw pictures, (n, width), by one pixel to a random one of the eight sides; the edge is repeated.
-
-    `shape`: (height, width) of a picture, or with the channels.
-    """
-    height, width = shape[:2]
-    sides = np.array([(down, right) for down in (-1, 0, 1) for right in (-1, 0, 1) if (down, right) != (0, 0)])
-    down, right = sides[np.random.default_rng(seed).integers(len(sides), size=len(rows))].T  # (n,) each
-    row = np.clip(np.arange(height) + down[:, None], 0, height - 1)  # (n, height)
-    column = np.clip(np.arange(width) + right[:, None], 0, width - 1)  # (n, width)
-    pictures = rows.reshape(len(rows), height, width, -1)
-    moved: Floats = pictures[np.arange(len(rows))[:, None, None], row[:, :, None], column[:, None, :]]  # (n, h, w, c)
-    return np.ascontiguousarray(moved.reshape(rows.shape))
 
 
 def recovery_share(

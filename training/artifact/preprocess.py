@@ -79,6 +79,11 @@ class Preprocessor:
         return self.features - (len(self.table.layout.numbers + self.table.layout.categories) if self.table else 0)
 
     @property
+    def base(self) -> Tensor:
+        """(features,): what a preprocessed row lacks, in its unit: with it, a picture is not centered."""
+        return self.offset * self.factor
+
+    @property
     def mixed(self) -> bool:
         """Whether a preprocessed row has indicators and categories: whether it is a row of a table."""
         return self.table is not None

@@ -15,6 +15,7 @@ from lookalike.training.artifact.preprocess import Preprocessor
 from lookalike.training.evaluation.untrained import descriptor_components
 from lookalike.training.moves import background_of
 from lookalike.training.robust import winsorized
+from lookalike.training.transforms.shifted import shifted
 
 __all__ = [
     "EncoderScore",
@@ -98,19 +99,10 @@ def move(rows: Floats, preprocess: Preprocessor, shape: tuple[int, ...], pixels:
         shape: (height, width) of a picture, or with the channels.
         pixels: how far; at most the shorter side.
     """
-    base = preprocess.offset * preprocess.factor
-    pictures = (preprocess.apply(torch.from_numpy(rows)) + base).reshape(len(rows), *(*shape, 1)[:3])
-    fill = background_of(preprocess, pictures.mean(dim=0))
-    around = [(0, 0), (pixels, pixels), (pixels, pixels), (0, 0)]
-    plain = pictures.numpy()
-    padded = np.pad(plain, around, mode="edge") if fill is None else np.pad(plain, around, constant_values=fill)
-    sides = [(down, right) for down in (0, 1, 2) for right in (0, 1, 2) if (down, right) != (1, 1)]
-    height, width = shape[:2]
-    moved = np.empty_like(plain)
-    for row, side in enumerate(np.random.default_rng(seed).integers(len(sides), size=len(rows))):
-        down, right = (pixels * step for step in sides[side])
-        moved[row] = padded[row, down : down + height, right : right + width]
-    return preprocess.invert(torch.from_numpy(moved.reshape(rows.shape)) - base).numpy()
+    pictures = preprocess.apply(torch.from_numpy(rows)) + preprocess.base
+    fill = background_of(preprocess, pictures.mean(dim=0).reshape(*(*shape, 1)[:3]))
+    moved = shifted(pictures.numpy(), shape, pixels=pixels, fill=fill, seed=seed)
+    return preprocess.invert(torch.from_numpy(moved) - preprocess.base).numpy()
 
 
 def score_encoder(name: str, encoder: Encoder, noise_test: NoiseTest) -> EncoderScore:

@@ -58,5 +58,5 @@ def described(
         expected = f"at most {max(height, width)}, the longer side of a picture"
         raise ConfigError("features.cell", expected=expected, found=str(cell))
     sample = rows[:: math.ceil(len(rows) / MOST_FITTED)]
-    layer = fit_descriptor(Gradients(height, width, channels, cell), sample, preprocess.offset * preprocess.factor)
+    layer = fit_descriptor(Gradients(height, width, channels, cell), sample, preprocess.base)
     return Described(layer, fit_target(layer, sample) if target != "rows" else None)

@@ -16,7 +16,6 @@ from lookalike.index.evaluation.quality import (
     recovery,
     recovery_share,
     rows_to_embedding,
-    shifted,
     swapped,
 )
 from lookalike.index.versions.embed import embed
@@ -269,15 +268,3 @@ def test_an_outlier_hardly_changes_the_kept_shares(tmp_path: Path, value: float,
     assert spoiled.encoder == pytest.approx(clean.encoder, abs=1 / 200 + 1e-9)
     assert spoiled.pca == pytest.approx(clean.pca, abs=0.05)
     assert spoiled.error == pytest.approx(clean.error, rel=0.3)
-
-
-def test_pictures_are_shifted_to_the_eight_sides_and_repeat_their_edge() -> None:
-    pictures = np.random.default_rng(0).random((300, 5, 6, 3)).astype(np.float32)
-    moved = shifted(pictures.reshape(300, -1), (5, 6, 3)).reshape(pictures.shape)
-    sides = set()
-    for before, after in zip(pictures, moved, strict=True):
-        padded = np.pad(before, ((1, 1), (1, 1), (0, 0)), mode="edge")
-        windows = {(y, x): padded[y : y + 5, x : x + 6] for y in range(3) for x in range(3)}
-        (side,) = [side for side, window in windows.items() if np.array_equal(window, after)]
-        sides.add(side)
-    assert sides == {(y, x) for y in range(3) for x in range(3)} - {(1, 1)}
