@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from lookalike.lessons.picture import Tiles
-from lookalike.lessons.shown import Shown
+from lookalike.lessons.shown import Shown, mean_of_runs
 from lookalike.lessons.workbench import (
     Digits,
     adam,
@@ -26,9 +26,7 @@ EPOCHS, RUNS, SHOWN = 20, 3, 6
 
 def experiment(seed: int = 0) -> Shown:
     """Measure the error and the neighbors' labels on clean and on noisy test rows, as means over three runs."""
-    runs = [_run(RUNS * seed + number) for number in range(RUNS)]
-    numbers = {name: sum(measured[name] for measured, _ in runs) / RUNS for name in runs[0][0]}
-    return Shown(numbers, runs[0][1])
+    return mean_of_runs(_run, RUNS, seed)
 
 
 def _run(seed: int) -> tuple[dict[str, float], Tiles]:

@@ -1,11 +1,11 @@
 """The result of an experiment: its numbers, in the order in which they are printed, and a picture."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from lookalike.lessons.picture import Picture
 
-__all__ = ["Shown", "number_lines"]
+__all__ = ["Shown", "mean_of_runs", "number_lines"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -14,6 +14,13 @@ class Shown:
 
     numbers: Mapping[str, float]
     picture: Picture
+
+
+def mean_of_runs(run: Callable[[int], tuple[dict[str, float], Picture]], runs: int, seed: int) -> Shown:
+    """Return the means over `runs` runs, each with another seed, and the picture of the first."""
+    done = [run(runs * seed + number) for number in range(runs)]
+    numbers = {name: sum(measured[name] for measured, _ in done) / runs for name in done[0][0]}
+    return Shown(numbers, done[0][1])
 
 
 def number_lines(numbers: Mapping[str, float]) -> list[str]:

@@ -1,6 +1,7 @@
 """The text of an experiment's numbers."""
 
-from lookalike.lessons.shown import number_lines
+from lookalike.lessons.picture import Tiles
+from lookalike.lessons.shown import mean_of_runs, number_lines
 
 
 def test_numbers_are_printed_in_order_and_aligned() -> None:
@@ -10,3 +11,10 @@ def test_numbers_are_printed_in_order_and_aligned() -> None:
 
 def test_no_numbers_have_no_lines() -> None:
     assert number_lines({}) == []
+
+
+def test_the_mean_of_runs_is_over_different_seeds_with_the_first_picture() -> None:
+    pictures = {seed: Tiles(f"picture of {seed}", {}) for seed in range(6, 9)}
+    shown = mean_of_runs(lambda seed: ({"twice the seed": 2.0 * seed}, pictures[seed]), 3, seed=2)
+    assert shown.numbers == {"twice the seed": 14.0}  # the seeds 6, 7 and 8
+    assert shown.picture is pictures[6]

@@ -1,11 +1,15 @@
 """Factories of handmade runs with a known diagnosis."""
 
+from collections.abc import Callable
 from typing import Any
 
 from lookalike.training.doctor.case import Case
+from lookalike.training.doctor.finding import Observation
 from lookalike.training.history import Epoch, State
 
-__all__ = ["FACTS", "VITALS", "case", "epoch", "run"]
+__all__ = ["FACTS", "VITALS", "Rule", "case", "check_fires", "check_quiet", "epoch", "run"]
+
+Rule = Callable[[Case], Observation | None]
 
 FACTS: dict[str, Any] = {
     "rows": 900,
@@ -120,3 +124,19 @@ def run(*epochs: Epoch, **facts: Any) -> State:
 def case(*epochs: Epoch, **facts: Any) -> Case:
     """The case of such a run, as the rules see it."""
     return Case.of(run(*epochs, **facts))
+
+
+def check_quiet(rule: Rule) -> None:
+    """Check that a rule sees nothing in a healthy run, without facts, and before the first epoch."""
+    assert rule(case()) is None
+    assert rule(Case({})) is None
+    assert rule(Case(case().facts)) is None
+
+
+def check_fires(rule: Rule, signs: dict[str, Any], facts: dict[str, Any], expected: str) -> None:
+    """Check that a rule sees its cause in five epochs with these vital signs that learn nothing, and in the facts."""
+    signs = {"train": 1.0, "validation": 1.0} | signs
+    seen = rule(case(*(epoch(number, **signs) for number in range(1, 6)), **({"trivial_loss": 1.0} | facts)))
+    assert seen is not None
+    assert expected in seen.evidence
+    assert seen.change

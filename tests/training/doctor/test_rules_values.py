@@ -1,22 +1,14 @@
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from lookalike.training.doctor import rules_values as rules
-from lookalike.training.doctor.case import Case
-from lookalike.training.doctor.finding import Observation
-from tests.training.doctor.factory import case, epoch
-
-Rule = Callable[[Case], Observation | None]
+from tests.training.doctor.factory import Rule, case, check_fires, check_quiet, epoch
 
 
 @pytest.mark.parametrize("name", [name for name in rules.__all__ if name != "nan_origin"])
 def test_no_observation_on_a_healthy_run_or_without_epochs(name: str) -> None:
-    rule: Rule = getattr(rules, name)
-    assert rule(case()) is None
-    assert rule(Case({})) is None
-    assert rule(Case(case().facts)) is None
+    check_quiet(getattr(rules, name))
 
 
 @pytest.mark.parametrize(
@@ -52,11 +44,7 @@ def test_no_observation_on_a_healthy_run_or_without_epochs(name: str) -> None:
     ],
 )
 def test_a_rule_fires_on_its_signs(rule: Rule, signs: dict[str, Any], facts: dict[str, Any], expected: str) -> None:
-    signs = {"train": 1.0, "validation": 1.0} | signs
-    seen = rule(case(*(epoch(number, **signs) for number in range(1, 6)), **({"trivial_loss": 1.0} | facts)))
-    assert seen is not None
-    assert expected in seen.evidence
-    assert seen.change
+    check_fires(rule, signs, facts, expected)
 
 
 @pytest.mark.parametrize("grown", [{"update": [0.9]}, {"worst_norm": 1e5}])
